@@ -1,0 +1,140 @@
+//! What a caller asks of the engine, and what the engine tells it.
+//!
+//! Knows no wire format: `api` turns JSON into a [`GenerateRequest`] and [`Event`]s into replies.
+
+use std::time::{Duration, Instant};
+
+use super::error::RequestError;
+
+/// A prompt as the caller has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prompt {
+    /// Text, tokenised by the engine's intake thread with the model's own special tokens (BOS) added.
+    Text(String),
+    /// Text that already carries its special tokens, as a chat template renders it.
+    Rendered(String),
+    /// Token ids, taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// How the next token is chosen. The order is: repetition penalty, temperature, top-k, min-p, top-p, draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingParams {
+    /// 0 picks the most likely token (greedy); the rest is then ignored but the penalty.
+    pub temperature: f32,
+    /// Keep the smallest set of tokens whose probabilities add up to this; 1 keeps all.
+    pub top_p: f32,
+    /// Keep the `k` most likely tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Drop tokens less likely than this share of the most likely one; 0 keeps all.
+    pub min_p: f32,
+    /// Divide the logits of tokens seen before by this (multiply where negative); 1 does nothing.
+    pub repetition_penalty: f32,
+    /// The same request with the same seed gives the same tokens. `None`: the engine draws one.
+    pub seed: Option<u64>,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self { temperature: 0.8, top_p: 0.95, top_k: 40, min_p: 0.0, repetition_penalty: 1.0, seed: None }
+    }
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateRequest {
+    pub prompt: Prompt,
+    /// At most this many tokens are generated; cut to what the context leaves.
+    pub max_tokens: usize,
+    pub sampling: SamplingParams,
+    /// Generation ends before any of these would appear in the text.
+    pub stop: Vec<String>,
+    /// Generation ends at any of these tokens, beside the model's own end tokens.
+    pub stop_tokens: Vec<u32>,
+    /// Go on past the model's own end tokens.
+    pub ignore_eos: bool,
+    /// Higher runs first; preempted last.
+    pub priority: i32,
+    /// Give up when the request has not been admitted by then.
+    pub queue_timeout: Duration,
+}
+
+impl GenerateRequest {
+    pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
+
+    pub fn new(prompt: Prompt) -> Self {
+        Self {
+            prompt,
+            max_tokens: 256,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            ignore_eos: false,
+            priority: 0,
+            queue_timeout: Self::QUEUE_TIMEOUT,
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// An end token, a stop token or a stop string.
+    Stop,
+    /// `max_tokens` reached, or the context is full.
+    Length,
+    /// The sink said [`Flow::Cancel`].
+    Cancelled,
+}
+
+/// What a request has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    pub completion_tokens: usize,
+    /// Prompt tokens whose keys and values were found in the cache.
+    pub cached_tokens: usize,
+}
+
+/// When the stages of a request were reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeline {
+    pub received: Instant,
+    pub admitted: Option<Instant>,
+    pub first_token: Option<Instant>,
+    pub finished: Option<Instant>,
+    pub preemptions: u32,
+}
+
+/// What the engine tells a caller, in this order: any number of `Piece`, then exactly one of `Finished` or `Failed`.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// New text and the tokens it came from. Text is whole UTF-8; tokens whose bytes are held back (an unfinished
+    /// character, a possible stop string) come with the piece that releases them.
+    Piece {
+        text: String,
+        token_ids: Vec<u32>,
+    },
+    Finished {
+        reason: FinishReason,
+        usage: Usage,
+        timeline: Timeline,
+    },
+    Failed(RequestError),
+}
+
+/// What a sink wants next; asked before every step, so it must answer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    Continue,
+    /// The reader is behind: generate nothing for it now.
+    Park,
+    /// The reader is gone: drop the sequence.
+    Cancel,
+}
+
+/// Where a request's events go. Called on the engine's threads: must not block.
+pub trait Sink: Send {
+    fn flow(&self) -> Flow;
+    fn on_event(&mut self, event: Event);
+}

@@ -1,0 +1,3 @@
+//! The `sconce` binary: everything is in [`sconce::cli`].
+
+fn main() {}
