@@ -8,9 +8,12 @@
 pub mod batch;
 pub mod blocks;
 pub mod chat_template;
+pub mod config;
 pub mod detokenizer;
 mod engine;
 pub mod error;
+#[cfg(test)]
+mod fake;
 pub mod gguf;
 pub mod kernels;
 pub mod kv_cache;
