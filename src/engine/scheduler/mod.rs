@@ -161,13 +161,11 @@ impl Scheduler {
         self.waiting.remove(index)
     }
 
-    /// The sequence gets no rows until [`unpark`](Self::unpark).
-    pub fn park(&mut self, id: SeqId) {
-        self.set_parked(id, true);
-    }
-
-    pub fn unpark(&mut self, id: SeqId) {
-        self.set_parked(id, false);
+    /// A parked sequence gets no rows until it is unparked.
+    pub fn set_parked(&mut self, id: SeqId, parked: bool) {
+        if let Some(sequence) = self.running.iter_mut().chain(&mut self.waiting).find(|s| s.id == id) {
+            sequence.parked = parked;
+        }
     }
 
     /// A sequence that is running or waiting.
@@ -179,17 +177,13 @@ impl Scheduler {
         self.running.len()
     }
 
-    /// Preempted sequences are among them.
-    pub fn waiting_count(&self) -> usize {
-        self.waiting.len()
+    /// Sequences that lost their blocks and wait to go on.
+    pub fn preempted_count(&self) -> usize {
+        self.waiting.iter().filter(|s| s.deadline.is_none()).count()
     }
 
     pub fn blocks_held(&self) -> usize {
         self.pool.held_count()
-    }
-
-    pub fn blocks_total(&self) -> usize {
-        self.pool.total()
     }
 
     fn expire(&mut self, now: Instant, step: &mut Step) {
@@ -364,12 +358,6 @@ impl Scheduler {
         self.waiting.insert(index, sequence);
     }
 
-    fn set_parked(&mut self, id: SeqId, parked: bool) {
-        if let Some(sequence) = self.running.iter_mut().chain(&mut self.waiting).find(|s| s.id == id) {
-            sequence.parked = parked;
-        }
-    }
-
     fn running_index(&self, id: SeqId) -> Option<usize> {
         self.running.iter().position(|s| s.id == id)
     }
@@ -437,7 +425,7 @@ mod tests {
         assert_eq!(step(&mut scheduler), [(1, 100, 1, true)]);
         scheduler.submit(Sequence { priority: 1, ..sequence(4, 10, 10) }).unwrap();
         assert_eq!(step(&mut scheduler), [(1, 101, 1, true), (4, 0, 10, true)]);
-        assert_eq!(scheduler.waiting_count(), 2);
+        assert_eq!(scheduler.waiting.len(), 2);
     }
 
     #[test]
@@ -467,7 +455,7 @@ mod tests {
             scheduler.submit(sequence(id, 10, 100)).unwrap();
             step(&mut scheduler);
         }
-        scheduler.park(SeqId(2));
+        scheduler.set_parked(SeqId(2), true);
         let mut preempted = Vec::new();
         for _ in 0..60 {
             let step = scheduler.plan(Instant::now());

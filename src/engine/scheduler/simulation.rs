@@ -72,7 +72,7 @@ impl Simulation {
         }
         assert_eq!(self.ended.len() as u64, arrived);
         assert_eq!(self.scheduler.blocks_held(), 0);
-        assert_eq!((self.scheduler.running_count(), self.scheduler.waiting_count()), (0, 0));
+        assert_eq!((self.scheduler.running_count(), self.scheduler.waiting.len()), (0, 0));
     }
 
     fn submit(&mut self, id: SeqId) {
@@ -83,7 +83,7 @@ impl Simulation {
         let wait = if self.rng.one_in(10) { Duration::from_millis(500) } else { Duration::from_secs(1 << 30) };
         let sequence = Sequence::new(id, prompt.clone(), tokens_max, priority, self.now + wait);
         let submitted = self.scheduler.submit(sequence);
-        if blocks_for(tokens_max) > self.scheduler.blocks_total() {
+        if blocks_for(tokens_max) > self.scheduler.pool.total() {
             assert!(matches!(submitted, Err(RequestError::CacheExceeded { .. })));
             self.ended.insert(id);
             return;
@@ -107,10 +107,10 @@ impl Simulation {
             let client = self.clients.get_mut(&id).unwrap();
             if client.parked && (!may_park || self.rng.one_in(10)) {
                 client.parked = false;
-                self.scheduler.unpark(id);
+                self.scheduler.set_parked(id, false);
             } else if may_park && self.rng.one_in(if self.storm { 500 } else { 40 }) {
                 (client.parked, client.was_parked) = (true, true);
-                self.scheduler.park(id);
+                self.scheduler.set_parked(id, true);
             }
         }
     }
