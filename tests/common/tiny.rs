@@ -43,7 +43,7 @@ impl Tiny {
         Self {
             architecture,
             hidden: 256,
-            layers: 3,
+            layers: 2,
             heads: 8,
             kv_heads: 2,
             head_dim: 32,
