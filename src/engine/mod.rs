@@ -9,6 +9,7 @@ pub mod batch;
 pub mod blocks;
 pub mod chat_template;
 pub mod detokenizer;
+#[expect(clippy::module_inception, reason = "the engine itself is what this layer is named after")]
 mod engine;
 pub mod error;
 pub mod gguf;
@@ -16,9 +17,12 @@ pub mod kernels;
 pub mod kv_cache;
 pub mod layers;
 pub mod models;
+mod process;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
 pub mod team;
 pub mod tokenizer;
+
+pub use process::prepare_process;
