@@ -277,3 +277,59 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(source: &str, expected: &str) {
+        let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
+        let extra = json!({"value": {"b": "<é&'\">", "a": [1, 2.5, null, true, {}, []]}});
+        assert_eq!(template.render(&json!([]), true, extra.as_object().unwrap()).unwrap(), expected, "{source}");
+    }
+
+    #[test]
+    fn json_is_pythons() {
+        check("{{ value | tojson }}", r#"{"b": "<é&'\">", "a": [1, 2.5, null, true, {}, []]}"#);
+        check("{{ value.b | tojson(ensure_ascii=True) }}", r#""<\u00e9&'\">""#);
+        check("{{ value.a[:2] | tojson(indent=2) }}", "[\n  1,\n  2.5\n]");
+        check("{{ value.a[:2] | tojson(2) }}", "[\n  1,\n  2.5\n]");
+    }
+
+    #[test]
+    fn blocks_are_trimmed_and_generation_marks_go() {
+        check("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc");
+        check("a {%- generation -%} b {%- endgeneration %} c", "ab c");
+        check("a\n{% generation %}\nb\n{% endgeneration %}\nc", "a\nb\nc");
+    }
+
+    #[test]
+    fn a_template_cannot_run_for_ever() {
+        let nested = "{% for a in range(99999) %}".repeat(4) + &"{% endfor %}".repeat(4);
+        let template = ChatTemplate::new(&nested, "", "").unwrap();
+        assert!(matches!(template.render(&json!([]), true, &Map::new()), Err(TemplateError::Render(_))));
+    }
+
+    #[test]
+    fn errors_say_who_and_where() {
+        let broken = ChatTemplate::new("line\n{% if %}", "", "").unwrap_err();
+        assert!(broken.to_string().contains("line 2"), "{broken}");
+        let template = ChatTemplate::new("{{ raise_exception('no system role') }}", "", "").unwrap();
+        let refused = template.render(&json!([]), true, &Map::new()).unwrap_err();
+        assert_eq!(refused.to_string(), "the chat template refuses these messages: no system role");
+        assert!(ChatTemplate::new("{% include 'x' %}", "", "").unwrap().render(&json!([]), true, &Map::new()).is_err());
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(
+            strftime("%d %b %Y, %A %e %B %H:%M:%S %y %%", 1_721_995_445),
+            "26 Jul 2024, Friday 26 July 12:04:05 24 %"
+        );
+        assert_eq!(strftime("%Y-%m-%d %a", 0), "1970-01-01 Thu");
+        assert_eq!(strftime("%Y-%m-%d %a", 951_782_400), "2000-02-29 Tue");
+    }
+}
