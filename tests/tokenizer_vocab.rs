@@ -305,10 +305,11 @@ fn streams_give_the_decoded_text() {
     }
 }
 
-/// A megabyte of the same thing, or of nothing sensible, takes about a second at most (unoptimised builds: some more).
+/// A megabyte of one thing takes a second at most, an eighth of it where the build is not optimised.
 #[test]
 fn no_text_is_slow() {
-    let limit = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
+    let bytes = if cfg!(debug_assertions) { 1 << 17 } else { 1 << 20 };
+    let limit = Duration::from_secs(1);
     let mut models = vec![("bpe".to_string(), byte_level(Some("qwen2"))), ("spm".to_string(), sentencepiece())];
     models.extend(["gpt-2", "deepseek-v3", "gpt-4o", "tiny_aya"].map(|pre| (pre.to_string(), byte_level(Some(pre)))));
     for name in ["qwen2", "llama-bpe", "llama-spm", "bert-bge"] {
@@ -320,14 +321,14 @@ fn no_text_is_slow() {
         let model = tokenizer(&gguf);
         eprintln!("{name}: loaded in {:?}", start.elapsed());
         for unit in ["a", " ", "🙂", "\0", "\n", "  a", "1", "aB", "!", "</s>", "<|im_end|>", " \n", "é", "中"] {
-            let text = unit.repeat((1 << 20) / unit.len());
+            let text = unit.repeat(bytes / unit.len());
             let start = Instant::now();
             let ids = model.encode(&text, Special::Add, Markup::Literal);
             let took = start.elapsed();
             eprintln!("{name}: {unit:?} x {}: {} tokens in {took:?}", text.len() / unit.len(), ids.len());
-            assert!(took < limit, "{name}: 1 MiB of {unit:?} took {took:?}");
+            assert!(took < limit, "{name}: {bytes} bytes of {unit:?} took {took:?}");
             if !name.contains("bert") {
-                assert!(model.decode(&ids) == text, "{name}: 1 MiB of {unit:?} does not come back");
+                assert!(model.decode(&ids) == text, "{name}: {bytes} bytes of {unit:?} do not come back");
             }
         }
     }
