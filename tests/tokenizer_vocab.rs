@@ -108,6 +108,10 @@ const MERGES: [(&str, &str); 14] = [
 
 /// A byte-level vocabulary: 256 bytes, the merges' tokens, one word that no merge makes, and special tokens.
 fn byte_level(pre: Option<&str>) -> Gguf {
+    Gguf::from_static(byte_level_bytes(pre).leak()).unwrap()
+}
+
+fn byte_level_bytes(pre: Option<&str>) -> Vec<u8> {
     let spelled = |part: &str| -> String {
         // The one pair of bytes that is not text by itself is written with the bytes' Latin-1 characters.
         if part.chars().all(|c| ('\u{80}'..='\u{ff}').contains(&c)) { part.to_string() } else { spell(part) }
@@ -133,11 +137,15 @@ fn byte_level(pre: Option<&str>) -> Gguf {
     file.strings("tokenizer.ggml.tokens", &tokens).i32s("tokenizer.ggml.token_type", &types);
     file.strings("tokenizer.ggml.merges", &merges).u32("tokenizer.ggml.bos_token_id", id("<s>"));
     file.u32("tokenizer.ggml.eos_token_id", id("<|im_end|>"));
-    Gguf::from_static(file.to_bytes().leak()).unwrap()
+    file.to_bytes()
 }
 
 /// SentencePiece: all ASCII letters and `▁`, some words with scores, and byte tokens.
 fn sentencepiece() -> Gguf {
+    Gguf::from_static(sentencepiece_bytes().leak()).unwrap()
+}
+
+fn sentencepiece_bytes() -> Vec<u8> {
     let mut tokens = vec![("<unk>".to_string(), 0.0, 2), ("<s>".into(), 0.0, CONTROL), ("</s>".into(), 0.0, CONTROL)];
     tokens.extend((0..=255u8).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
     for (word, score) in [
@@ -159,7 +167,7 @@ fn sentencepiece() -> Gguf {
     file.f32s("tokenizer.ggml.scores", &tokens.iter().map(|t| t.1).collect::<Vec<_>>());
     file.i32s("tokenizer.ggml.token_type", &tokens.iter().map(|t| t.2).collect::<Vec<_>>());
     file.u32("tokenizer.ggml.bos_token_id", 1).u32("tokenizer.ggml.eos_token_id", 2);
-    Gguf::from_static(file.to_bytes().leak()).unwrap()
+    file.to_bytes()
 }
 
 fn tokenizer(gguf: &Gguf) -> Tokenizer {
@@ -276,6 +284,55 @@ fn merging_agrees_with_the_tokenizers_crate() {
         let expected: Vec<u32> = oracle.tokenize(&spell(&text)).unwrap().iter().map(|token| token.id).collect();
         assert_eq!(ours.encode(&text, Special::None, Markup::Literal), expected, "seed {seed}: {text:?}");
     }
+}
+
+/// Gemma reserves some six thousand tokens: finding them all stays quick, and the longest is meant.
+#[test]
+fn thousands_of_special_tokens() {
+    let mut tokens: Vec<String> = (0..=255).map(|byte| byte_char(byte).to_string()).collect();
+    tokens.extend((0..7_000).map(|n| format!("<unused{n}")));
+    let types: Vec<i32> = (0..tokens.len()).map(|id| if id < 256 { 1 } else { CONTROL }).collect();
+    let mut file = GgufWriter::new();
+    file.str("tokenizer.ggml.model", "gpt2").str("tokenizer.ggml.pre", "gpt-2");
+    file.strings("tokenizer.ggml.tokens", &tokens).i32s("tokenizer.ggml.token_type", &types);
+    file.strings::<&str>("tokenizer.ggml.merges", &[]);
+    let start = Instant::now();
+    let model = tokenizer(&Gguf::from_static(file.to_bytes().leak()).unwrap());
+    let ids = model.encode(&"<unused123<unused6999".repeat(5_000), Special::None, Markup::Parse);
+    assert_eq!(ids, [256 + 123, 256 + 6999].repeat(5_000));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// Vocabularies with bytes changed at random: refused or usable, and never a panic.
+#[test]
+fn damaged_vocabularies() {
+    for file in [byte_level_bytes(Some("llama-bpe")), sentencepiece_bytes()] {
+        for seed in 1..=400u64 {
+            let mut state = seed;
+            let mut random = |below: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as usize % below
+            };
+            let mut damaged = file.clone();
+            for _ in 0..=random(8) {
+                let at = random(damaged.len());
+                damaged[at] = [0, 1, 0x7f, 0xff, random(256) as u8][random(5)];
+            }
+            let Ok(gguf) = Gguf::from_static(damaged.leak()) else { continue };
+            let Ok(model) = Tokenizer::from_gguf(gguf.metadata()) else { continue };
+            let ids = model.encode("hello world </s> <|im_end|> ünï 🙂\n", Special::Add, Markup::Parse);
+            assert!(ids.iter().all(|&id| (id as usize) < model.vocabulary()), "seed {seed}");
+            model.decode(&ids);
+        }
+    }
+}
+
+#[test]
+fn tokenizers_and_templates_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Tokenizer>();
+    shared::<Gguf>();
+    shared::<sconce::engine::chat_template::ChatTemplate>();
 }
 
 /// A stream's texts, joined, are the decoding of all its tokens.

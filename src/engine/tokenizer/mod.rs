@@ -1,7 +1,7 @@
 //! Text to tokens and back, built from a GGUF file's own tables.
 //!
-//! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding ([`bpe`], cut by the rules that
-//! the file names, [`split`]), SentencePiece ([`sentencepiece`]) and WordPiece ([`wordpiece`]).
+//! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding (`bpe`, on pieces cut by the rules
+//! that the file names, `split`), SentencePiece (`sentencepiece`) and WordPiece (`wordpiece`).
 //!
 //! Invariants: encoding takes O(n log n) for n bytes of any text and never fails; plain text never becomes a control
 //! token; decoding joins the bytes that [`Tokenizer::token_bytes`] gives for each token.
@@ -26,7 +26,8 @@ use wordpiece::WordPiece;
 
 use super::gguf::Metadata;
 
-/// A longer stretch without any boundary is cut here, which bounds memory; no real text has one.
+/// What is merged at once is at most so long, which bounds memory. No real piece is longer; SentencePiece, which has no
+/// pieces, is cut once in so many bytes.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Tokens that end a generation, by their usual names, beside those the file names.
