@@ -22,6 +22,7 @@ pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod stop;
 pub mod team;
 pub mod tokenizer;
 
