@@ -52,6 +52,8 @@ impl<'b> Head<'b> {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyHeaders),
+            // Which of the two answers it deserves shows at the end of the line.
+            Err(httparse::Error::Version) if !input.contains(&b'\n') => return Ok(None),
             Err(httparse::Error::Version) => return Err(version_violation(input)),
             Err(_) => return Err(Violation::BadHead),
         };
@@ -89,10 +91,10 @@ fn check_line_ends(head: &[u8]) -> Result<(), Violation> {
     if bare > 0 || head.first() == Some(&b'\n') { Err(Violation::BadLineEnd) } else { Ok(()) }
 }
 
-/// 505 for a version that HTTP could have, 400 for what is no version at all.
+/// 505 for a version that HTTP could have, 400 for a line that is wrong in another way.
 fn version_violation(input: &[u8]) -> Violation {
     let line = input.split(|b| *b == b'\r' || *b == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-    match line.rsplit(|b| *b == b' ').next() {
+    match line.splitn(3, |b| *b == b' ').nth(2) {
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
