@@ -125,9 +125,7 @@ impl<'b> Fields<'b> {
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
                     check_host(value)?;
-                    if host.replace(value).is_some() {
-                        return Err(Violation::HostTwice);
-                    }
+                    set_once(&mut host, value, Violation::HostTwice)?;
                 }
                 6 if version == Version::Http11 && name.eq_ignore_ascii_case("expect") => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -143,14 +141,10 @@ impl<'b> Fields<'b> {
                 }
                 14 if name.eq_ignore_ascii_case("content-length") => {
                     // Equal ones might be merged (RFC 9110 §8.6), but no client has a reason to send two.
-                    if fields.length.replace(value).is_some() {
-                        return Err(Violation::LengthTwice);
-                    }
+                    set_once(&mut fields.length, value, Violation::LengthTwice)?;
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if fields.coding.replace(value).is_some() {
-                        return Err(Violation::CodingInvalid);
-                    }
+                    set_once(&mut fields.coding, value, Violation::CodingInvalid)?;
                 }
                 _ => {}
             }
@@ -175,6 +169,10 @@ impl<'b> Fields<'b> {
     fn persistent(&self) -> bool {
         !self.close && (self.version == Version::Http11 || self.keep_alive)
     }
+}
+
+fn set_once<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8], otherwise: Violation) -> Result<(), Violation> {
+    if field.replace(value).is_some() { Err(otherwise) } else { Ok(()) }
 }
 
 /// Digits only: no sign, no list, no space, and no more than 64 bits.
