@@ -31,6 +31,9 @@ const LISTEN: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// Stale timers kept beside those that count: what short connections leave behind is swept out above that.
+const STALE_TIMERS_MAX: usize = 10_000;
+
 /// Reads for one connection in one turn.
 const READS_PER_TURN: usize = 4;
 
@@ -271,6 +274,11 @@ impl<P: Protocol> EventLoop<P> {
                     self.run_again(id);
                 }
             }
+        }
+        if self.timers.len() > STALE_TIMERS_MAX + 2 * self.connections.len() {
+            let connections = &mut self.connections;
+            let counts = |entry: &mut Entry<_>, tick| entry.armed.is_some_and(|(armed, _)| armed == tick);
+            self.timers.retain(|tick, id| connections.get_mut(id).is_some_and(|entry| counts(entry, tick)));
         }
     }
 
