@@ -109,7 +109,8 @@ impl Link {
 ///
 /// Dropped unanswered, it sends a 500.
 pub struct Responder {
-    link: Option<Arc<Link>>,
+    link: Arc<Link>,
+    answered: bool,
 }
 
 impl Responder {
@@ -120,18 +121,17 @@ impl Responder {
             unsent_bytes: AtomicUsize::new(0),
             outbox: Mutex::default(),
         });
-        (Pending { link: Arc::clone(&link) }, Responder { link: Some(link) })
+        (Pending { link: Arc::clone(&link) }, Responder { link, answered: false })
     }
 
     /// Answers. A reply that itself comes later is a mistake, answered with a 500.
     pub fn send(mut self, reply: Reply) {
-        if let Some(link) = self.link.take() {
-            let reply = reply.into_answer().unwrap_or_else(|_| Reply::empty(Status::INTERNAL_SERVER_ERROR));
-            link.post(|outbox| {
-                outbox.start = Some(Start::Whole(reply));
-                outbox.end = Some(End::Complete);
-            });
-        }
+        self.answered = true;
+        let reply = reply.into_answer().unwrap_or_else(|_| Reply::empty(Status::INTERNAL_SERVER_ERROR));
+        self.link.post(|outbox| {
+            outbox.start = Some(Start::Whole(reply));
+            outbox.end = Some(End::Complete);
+        });
     }
 
     /// Begins a streamed answer with the status, content type and headers of `head`; a body in `head` is not sent.
@@ -146,22 +146,21 @@ impl Responder {
     }
 
     fn start_stream(mut self, head: Reply, ping: Option<&'static [u8]>) -> Stream {
-        // The link is there until something consumes the responder, and this does.
-        let link = self.link.take().unwrap_or_else(|| unreachable!("a responder answers once"));
-        link.post(|outbox| outbox.start = Some(Start::Stream { head, ping }));
-        Stream { link }
+        self.answered = true;
+        self.link.post(|outbox| outbox.start = Some(Start::Stream { head, ping }));
+        Stream { link: Arc::clone(&self.link) }
     }
 
     /// Whether the client has gone. One atomic read.
     pub fn is_closed(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| link.closed.load(Ordering::Relaxed))
+        self.link.closed.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.post(|outbox| outbox.end = Some(End::Cut));
+        if !self.answered {
+            self.link.post(|outbox| outbox.end = Some(End::Cut));
         }
     }
 }
