@@ -1,1 +1,6 @@
-//! (being written)
+//! The inference server's HTTP API.
+
+mod error;
+mod fields;
+mod metrics;
+mod native;
