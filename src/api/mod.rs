@@ -2,5 +2,7 @@
 
 mod error;
 mod fields;
+mod host;
 mod metrics;
 mod native;
+mod request_id;

@@ -1,1 +1,2 @@
-//! (being written)
+//! The command line.
+mod args;

@@ -428,6 +428,19 @@ mod tests {
         }
     }
 
+    /// The example at the top of the repository serves the demo as it is, and each of its lines is right.
+    #[test]
+    fn the_example_file_holds() {
+        let example = include_str!("../../models.toml");
+        let config = load(Low::default(), &[], example).unwrap();
+        assert_eq!(config, load(Low::default(), &[], "").unwrap());
+        let told: Vec<&str> = example.lines().skip_while(|line| *line != "[server]").collect();
+        let told: Vec<&str> = told.iter().map(|line| line.trim_start_matches("# ")).collect();
+        let low = parse_file(Path::new("models.toml"), &told.join("\n")).unwrap();
+        assert_eq!(low.server.port, Some(8080));
+        assert_eq!(low.model[0].gap_ms, Some(100));
+    }
+
     #[test]
     fn shown_sizes_read_back() {
         for bytes in [1, 1 << 10, 2 << 20, 64 << 20, 3 << 30, 1 << 44] {
