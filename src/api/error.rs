@@ -15,15 +15,12 @@ pub enum ApiError {
     Field { param: String, message: String },
     /// The engine refused or failed.
     Engine(RequestError),
-    NotFound { path: String },
-    /// `allow` lists what the path does answer to.
-    MethodNotAllowed { method: String, path: String, allow: String },
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
     /// Too much text work is waiting already.
     Busy,
-    /// The request broke HTTP; status and words come from the protocol layer.
-    Protocol { status: u16, message: String },
+    /// Refused below the handlers: no such path, a wrong method, broken HTTP. Status and words come from there.
+    Refused { status: u16, message: String },
 }
 
 impl ApiError {
@@ -35,11 +32,9 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) | Self::Field { .. } => 400,
-            Self::NotFound { .. } => 404,
-            Self::MethodNotAllowed { .. } => 405,
             Self::Misdirected { .. } => 421,
             Self::Busy => 503,
-            Self::Protocol { status, .. } => *status,
+            Self::Refused { status, .. } => *status,
             Self::Engine(error) => match error {
                 RequestError::EmptyPrompt
                 | RequestError::ContextExceeded { .. }
@@ -57,11 +52,11 @@ impl ApiError {
         match self {
             Self::NotJson(_) => "invalid_json",
             Self::Field { .. } => "invalid_request",
-            Self::NotFound { .. } => "not_found",
-            Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
-            Self::Protocol { status, .. } => match status {
+            Self::Refused { status, .. } => match status {
+                404 => "not_found",
+                405 => "method_not_allowed",
                 408 => "request_timeout",
                 413 => "body_too_large",
                 414 => "target_too_long",
@@ -123,14 +118,12 @@ impl fmt::Display for ApiError {
             // The reason of an internal error is for the log, not for the client.
             Self::Engine(RequestError::Internal(_)) => f.write_str("internal error"),
             Self::Engine(error) => error.fmt(f),
-            Self::NotFound { path } => write!(f, "no such path: {path}"),
-            Self::MethodNotAllowed { method, path, allow } => write!(f, "{path} answers to {allow}, not to {method}"),
             Self::Misdirected { host } => write!(
                 f,
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
             ),
             Self::Busy => f.write_str("too many texts are being processed; try again shortly"),
-            Self::Protocol { message, .. } => f.write_str(message),
+            Self::Refused { message, .. } => f.write_str(message),
         }
     }
 }

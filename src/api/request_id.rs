@@ -22,7 +22,7 @@ impl RequestId {
         }
     }
 
-    fn is_sane(id: &str) -> bool {
+    pub fn is_sane(id: &str) -> bool {
         (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     }
 

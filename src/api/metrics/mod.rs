@@ -13,6 +13,8 @@ use std::{
 
 use crate::engine::request::{FinishReason, Timeline, Usage};
 
+use super::page;
+
 use cells::{Histogram, Rate};
 pub use text::CONTENT_TYPE;
 use text::Text;
@@ -52,6 +54,16 @@ const ENDPOINTS: [(Endpoint, &str); 10] = [
     (Endpoint::Page, "/"),
     (Endpoint::Other, "other"),
 ];
+
+impl Endpoint {
+    /// The endpoint a path belongs to.
+    pub fn of(path: &str) -> Self {
+        if page::FILES.iter().any(|file| file.path == path) {
+            return Self::Page;
+        }
+        ENDPOINTS.iter().find(|(_, name)| *name == path).map_or(Self::Other, |(endpoint, _)| *endpoint)
+    }
+}
 
 /// Statuses counted by number; any other counts as the last.
 const STATUSES: [(u16, &str); 16] = [
@@ -103,7 +115,7 @@ pub struct Gauges {
     pub block_tokens: usize,
     pub preemptions: u64,
     /// Open connections of each event loop.
-    pub connections: Vec<usize>,
+    pub connections: Vec<u64>,
     pub ready: bool,
 }
 
