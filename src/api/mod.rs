@@ -95,3 +95,6 @@ fn scrape(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
     let page = api.metrics.render(&api.gauges(), Instant::now());
     Ok(Reply::text(page).header("Content-Type", metrics::CONTENT_TYPE).header("Cache-Control", "no-store"))
 }
+
+#[cfg(test)]
+mod tests;
