@@ -17,6 +17,8 @@ pub enum ApiError {
     Engine(RequestError),
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
+    /// The model is still being loaded.
+    Loading,
     /// Too much text work is waiting already.
     Busy,
     /// Refused below the handlers: no such path, a wrong method, broken HTTP. Status and words come from there.
@@ -33,7 +35,7 @@ impl ApiError {
         match self {
             Self::NotJson(_) | Self::Field { .. } => 400,
             Self::Misdirected { .. } => 421,
-            Self::Busy => 503,
+            Self::Busy | Self::Loading => 503,
             Self::Refused { status, .. } => *status,
             Self::Engine(error) => match error {
                 RequestError::EmptyPrompt
@@ -54,6 +56,7 @@ impl ApiError {
             Self::Field { .. } => "invalid_request",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
+            Self::Loading => "loading",
             Self::Refused { status, .. } => match status {
                 404 => "not_found",
                 405 => "method_not_allowed",
@@ -97,7 +100,7 @@ impl ApiError {
     /// Seconds after which to try again, where trying again helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::Busy => Some(1),
+            Self::Busy | Self::Loading => Some(1),
             Self::Engine(RequestError::QueueFull { .. }) => Some(2),
             Self::Engine(RequestError::ShuttingDown) => Some(5),
             _ => None,
@@ -122,6 +125,7 @@ impl fmt::Display for ApiError {
                 f,
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
             ),
+            Self::Loading => f.write_str("the model is being loaded; try again shortly"),
             Self::Busy => f.write_str("too many texts are being processed; try again shortly"),
             Self::Refused { message, .. } => f.write_str(message),
         }

@@ -6,31 +6,50 @@ use serde_json::json;
 
 use crate::http::{Reply, Request, Status};
 
-use super::{error::ApiError, reply, state::Api};
+use super::{
+    error::ApiError,
+    reply,
+    state::{Api, Readiness},
+};
 
-/// The whole picture. 200 while healthy or degraded, 503 when unhealthy.
-///
-/// `unhealthy`: the engine's thread is gone or stuck; `degraded`: draining.
+impl Readiness {
+    /// The word of `/health`, and its status.
+    fn health(self) -> (&'static str, Status) {
+        match self {
+            Self::Ready => ("healthy", Status::OK),
+            Self::Draining => ("degraded", Status::OK),
+            Self::Loading | Self::Stuck => ("unhealthy", Status::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Ready => "ok",
+            Self::Loading => "loading",
+            Self::Draining => "draining",
+            Self::Stuck => "the engine does not answer",
+        }
+    }
+}
+
+/// The whole picture. 200 while new or running requests are served, else 503.
 pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
     let now = Instant::now();
     let gauges = api.gauges();
-    let alive = api.backend.snapshot().alive;
-    let (status, code) = match (alive, api.is_draining()) {
-        (false, _) => ("unhealthy", Status::SERVICE_UNAVAILABLE),
-        (true, true) => ("degraded", Status::OK),
-        (true, false) => ("healthy", Status::OK),
-    };
-    let engine = if alive { "ok" } else { "the engine does not answer" };
+    let readiness = api.readiness();
+    let (status, code) = readiness.health();
+    let loaded = readiness != Readiness::Loading;
+    let alive = loaded && readiness != Readiness::Stuck;
     let data = json!({
         "status": status,
-        "healthy": status == "healthy",
+        "healthy": readiness == Readiness::Ready,
         "model": gauges.model,
-        "model_loaded": true,
+        "model_loaded": loaded,
         "components": {
             "scheduler": alive,
             "model_executor": alive,
-            "tokenizer": true,
-            "request_queue": !api.is_draining(),
+            "tokenizer": loaded,
+            "request_queue": readiness == Readiness::Ready,
         },
         "metrics": {
             "queue_size": gauges.waiting,
@@ -42,7 +61,10 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
             "kv_cache_usage": rounded(gauges.kv_usage()),
             "uptime_seconds": rounded(api.metrics.uptime(now).as_secs_f64()),
         },
-        "dependencies": { "model": engine, "tokenizer": "ok" },
+        "dependencies": {
+            "model": if alive { "ok" } else { readiness.reason() },
+            "tokenizer": if loaded { "ok" } else { readiness.reason() },
+        },
         "version": env!("CARGO_PKG_VERSION"),
     });
     Ok(reply::envelope(code, &json!({ "success": code == Status::OK, "data": data })))
@@ -55,12 +77,13 @@ pub fn livez(_: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
 
 /// Whether new requests should be sent here: 200, or 503 with the reason.
 pub fn readyz(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
-    let reason = match (api.is_draining(), api.backend.snapshot().alive) {
-        (true, _) => "draining\n",
-        (false, false) => "the engine does not answer\n",
-        (false, true) => return Ok(Reply::text("ready\n")),
-    };
-    Ok(Reply::text(reason).with_status(Status::SERVICE_UNAVAILABLE).header("Retry-After", "5"))
+    match api.readiness() {
+        Readiness::Ready => Ok(Reply::text("ready\n")),
+        other => {
+            let reply = Reply::text(format!("{}\n", other.reason()));
+            Ok(reply.with_status(Status::SERVICE_UNAVAILABLE).header("Retry-After", "5"))
+        }
+    }
 }
 
 /// To millionths: more digits say nothing.

@@ -22,12 +22,25 @@ use super::{
 
 /// The served model, the counters, and what is set of the API.
 pub struct Api {
-    pub backend: Arc<dyn Backend>,
+    /// Set once, when the model has been loaded.
+    backend: OnceLock<Arc<dyn Backend>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) text_worker: TextWorker,
     pub(super) settings: Settings,
     draining: AtomicBool,
     server: OnceLock<ServerHandle>,
+}
+
+/// Whether new requests can be served, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// The model is being loaded.
+    Loading,
+    Ready,
+    /// Running streams may finish; new requests should go elsewhere.
+    Draining,
+    /// The engine's thread is gone, or has been in one step for too long.
+    Stuck,
 }
 
 /// What can be set of the API.
@@ -48,15 +61,26 @@ impl Default for Settings {
 }
 
 impl Api {
-    pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> std::io::Result<Arc<Self>> {
+    /// An API whose model is still being loaded: what needs one is answered with 503.
+    pub fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            backend,
+            backend: OnceLock::new(),
             metrics: Arc::new(Metrics::new(Instant::now())),
             text_worker: TextWorker::start()?,
             settings,
             draining: AtomicBool::new(false),
             server: OnceLock::new(),
         }))
+    }
+
+    /// The model has been loaded: from now on requests are taken.
+    pub fn set_backend(&self, backend: Arc<dyn Backend>) {
+        // A second model for the same state would be a mistake of the program; the first stays.
+        let _ = self.backend.set(backend);
+    }
+
+    pub(super) fn backend(&self) -> Result<&Arc<dyn Backend>, ApiError> {
+        self.backend.get().ok_or(ApiError::Loading)
     }
 
     /// Lets `/metrics` show the server's connections.
@@ -70,8 +94,14 @@ impl Api {
         self.draining.store(true, Relaxed);
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+    /// Whether new requests can be served.
+    pub(super) fn readiness(&self) -> Readiness {
+        match self.backend.get().map(|backend| backend.snapshot().alive) {
+            None => Readiness::Loading,
+            Some(false) => Readiness::Stuck,
+            Some(true) if self.draining.load(Relaxed) => Readiness::Draining,
+            Some(true) => Readiness::Ready,
+        }
     }
 
     /// Answers with what `work` makes of `bytes` bytes of text: at once if they are few, else from the text worker.
@@ -82,7 +112,7 @@ impl Api {
         work: impl FnOnce(&dyn Backend) -> Result<Reply, ApiError> + Send + 'static,
     ) -> Result<Reply, ApiError> {
         let (reply, responder) = Reply::later();
-        let (backend, metrics) = (Arc::clone(&self.backend), Arc::clone(&self.metrics));
+        let (backend, metrics) = (Arc::clone(self.backend()?), Arc::clone(&self.metrics));
         self.text_worker.run(bytes, move || {
             let answer = work(&*backend).unwrap_or_else(Reply::from);
             metrics.on_answer(endpoint, answer.status().code());
@@ -93,10 +123,11 @@ impl Api {
 
     /// The state of engine and loops for one scrape.
     pub(super) fn gauges(&self) -> Gauges {
-        let now = self.backend.snapshot();
+        let backend = self.backend.get();
+        let now = backend.map(|backend| backend.snapshot()).unwrap_or_default();
         let loops = self.server.get().map(ServerHandle::stats).unwrap_or_default();
         Gauges {
-            model: self.backend.name().to_owned(),
+            model: backend.map(|backend| backend.name().to_owned()).unwrap_or_default(),
             running: now.running,
             waiting: now.waiting,
             kv_blocks_used: now.kv_blocks_used,
@@ -104,7 +135,7 @@ impl Api {
             block_tokens: BLOCK_TOKENS,
             preemptions: now.preemptions,
             connections: loops.iter().map(|one| one.open_connections).collect(),
-            ready: now.alive && !self.is_draining(),
+            ready: self.readiness() == Readiness::Ready,
         }
     }
 }

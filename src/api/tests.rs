@@ -90,7 +90,8 @@ impl Fixture {
     fn new() -> Self {
         let echo = Arc::new(Echo { alive: true.into(), asked: Mutex::default() });
         let settings = Settings { hosts: Some(vec!["sconce.lan".to_owned()]), ..Settings::default() };
-        let api = Api::new(Arc::clone(&echo) as Arc<dyn Backend>, settings).unwrap();
+        let api = Api::new(settings).unwrap();
+        api.set_backend(Arc::clone(&echo) as Arc<dyn Backend>);
         Self { router: router(&api), api, echo }
     }
 
@@ -241,6 +242,22 @@ fn health_has_every_field() {
     }
     assert_eq!((&data["metrics"]["queue_size"], &data["metrics"]["kv_cache_usage"]), (&json!(3), &json!(0.25)));
     assert!(data["dependencies"].is_object() && data["version"].is_string());
+}
+
+#[test]
+fn nothing_is_generated_before_the_model_is_there() {
+    let api = Api::new(Settings::default()).unwrap();
+    let router = router(&api);
+    for (path, json) in [("/generate", r#"{"prompt":"a"}"#), ("/encode", r#"{"text":"a"}"#), ("/decode", r#"{"tokens":[]}"#)] {
+        let reply = router.handle(Request::new(Method::Post, path).with_body(json.as_bytes()));
+        assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (503, &json!("loading")), "{path}");
+        assert_eq!(reply.header_value("retry-after"), Some("1"));
+    }
+    assert_eq!(router.handle(Request::new(Method::Get, "/readyz")).body(), b"loading\n");
+    assert_eq!(router.handle(Request::new(Method::Get, "/livez")).status().code(), 200);
+    let health = router.handle(Request::new(Method::Get, "/health"));
+    assert_eq!((health.status().code(), &body(&health)["data"]["model_loaded"]), (503, &json!(false)));
+    assert_eq!(router.handle(Request::new(Method::Get, "/metrics")).status().code(), 200);
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub fn generate_stream(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, A
 }
 
 fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) -> Result<Reply, ApiError> {
+    let backend = Arc::clone(api.backend()?);
     let id = RequestId::fresh();
     let (reply, responder) = Reply::later();
     // The answer carries the client's own request id where it sent a sane one, else the id of the generation.
@@ -61,7 +62,6 @@ fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) ->
         Input::Prompt(_) => 0,
         messages @ Input::Messages(_) => messages.bytes(),
     };
-    let backend = Arc::clone(&api.backend);
     api.text_worker.run(bytes, move || submit(&*backend, ask, answer))?;
     Ok(reply)
 }
