@@ -1,6 +1,9 @@
 //! HTTP/1.1 on the [reactor](crate::reactor): a router of plain functions, replies now or later, event streams.
 
+mod adapter;
+mod date;
 mod files;
+mod h1;
 mod limits;
 mod middleware;
 mod reply;

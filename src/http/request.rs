@@ -47,11 +47,11 @@ impl<'a> Headers<'a> {
 impl<'a> Request<'a> {
     /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
     pub fn new(method: Method, target: &'a str) -> Self {
-        let (path, query) = split_target(target);
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         Self {
             method,
             version: Version::Http11,
-            path,
+            path: if path.is_empty() { "/" } else { path },
             query,
             headers: Headers::Parsed(&[]),
             body: &[],
@@ -148,14 +148,6 @@ impl<'a> Request<'a> {
     /// Who is at the other end of the connection.
     pub fn peer(&self) -> SocketAddr {
         self.peer
-    }
-}
-
-/// `/path?query` as its two parts.
-fn split_target(target: &str) -> (&str, Option<&str>) {
-    match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
     }
 }
 

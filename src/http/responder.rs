@@ -247,17 +247,13 @@ pub(crate) struct Arrived {
 }
 
 impl Pending {
-    /// Rings `handle` for connection `id` when something arrives, and now if something has.
+    /// Rings `handle` for connection `id` when something arrives from now on; what has arrived is there to take.
     pub fn listen(&self, handle: Handle<News>, id: ConnId) {
         self.attach(Ear::Connection(handle, id));
     }
 
     fn attach(&self, ear: Ear) {
-        let mut outbox = self.link.outbox();
-        if outbox.rung {
-            ear.ring();
-        }
-        outbox.ear = Some(ear);
+        self.link.outbox().ear = Some(ear);
     }
 
     /// Takes what has arrived; the bytes are swapped into `bytes`, which must be empty.
