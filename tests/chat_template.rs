@@ -1,5 +1,7 @@
 //! Chat templates against what Python's Jinja2 makes of them (`tests/data/templates/render.py`).
 
+#![cfg(feature = "engine")]
+
 use std::{fs, path::Path};
 
 use sconce::engine::chat_template::{ChatTemplate, TemplateError};

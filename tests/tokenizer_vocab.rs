@@ -1,5 +1,7 @@
 //! Tokenizers against known ids: five full vocabularies where they are at hand, small ones of our own everywhere.
 
+#![cfg(feature = "engine")]
+
 use std::{fs, path::PathBuf};
 
 use sconce::engine::{
