@@ -20,5 +20,6 @@ pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod stop;
 pub mod team;
 pub mod tokenizer;
