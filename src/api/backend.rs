@@ -51,3 +51,10 @@ pub struct Snapshot {
     /// The engine's thread is alive, and not stuck in a step.
     pub alive: bool,
 }
+
+impl Snapshot {
+    /// Used share of the KV cache, 0 to 1.
+    pub fn kv_usage(&self) -> f64 {
+        if self.kv_blocks_total == 0 { 0.0 } else { self.kv_blocks_used as f64 / self.kv_blocks_total as f64 }
+    }
+}

@@ -35,7 +35,7 @@ impl Readiness {
 /// The whole picture. 200 while new or running requests are served, else 503.
 pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
     let now = Instant::now();
-    let gauges = api.gauges();
+    let engine = api.snapshot();
     let readiness = api.readiness();
     let (status, code) = readiness.health();
     let loaded = readiness != Readiness::Loading;
@@ -43,7 +43,7 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
     let data = json!({
         "status": status,
         "healthy": readiness == Readiness::Ready,
-        "model": gauges.model,
+        "model": api.model_name(),
         "model_loaded": loaded,
         "components": {
             "scheduler": alive,
@@ -52,13 +52,13 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
             "request_queue": readiness == Readiness::Ready,
         },
         "metrics": {
-            "queue_size": gauges.waiting,
-            "active_requests": gauges.running,
+            "queue_size": engine.waiting,
+            "active_requests": engine.running,
             "average_wait_time": rounded(api.metrics.average_wait_seconds()),
             "requests_per_second": rounded(api.metrics.requests_per_second(now)),
             "average_response_time": rounded(api.metrics.average_response_seconds()),
             "tokens_per_second": rounded(api.metrics.tokens_per_second(now)),
-            "kv_cache_usage": rounded(gauges.kv_usage()),
+            "kv_cache_usage": rounded(engine.kv_usage()),
             "uptime_seconds": rounded(api.metrics.uptime(now).as_secs_f64()),
         },
         "dependencies": {

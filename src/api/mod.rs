@@ -23,7 +23,7 @@ use crate::http::{Next, Refusal, Reply, Request, Router};
 
 pub use backend::{Backend, RenderError, Snapshot};
 pub use error::ApiError;
-pub use native::Message;
+pub use native::{Ask, Message, account};
 pub use state::{Api, Settings};
 
 use metrics::Endpoint;

@@ -8,13 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    engine::blocks::BLOCK_TOKENS,
-    http::{Reply, ServerHandle},
-};
+use crate::http::{Reply, ServerHandle};
 
 use super::{
-    backend::Backend,
+    backend::{Backend, Snapshot},
     error::ApiError,
     metrics::{Endpoint, Gauges, Metrics},
     text_worker::TextWorker,
@@ -121,20 +118,22 @@ impl Api {
         Ok(reply)
     }
 
+    /// The model's name; empty while it is being loaded.
+    pub(super) fn model_name(&self) -> &str {
+        self.backend.get().map_or("", |backend| backend.name())
+    }
+
+    /// The engine's counters; zeros while the model is being loaded.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.backend.get().map(|backend| backend.snapshot()).unwrap_or_default()
+    }
+
     /// The state of engine and loops for one scrape.
     pub(super) fn gauges(&self) -> Gauges {
-        let backend = self.backend.get();
-        let now = backend.map(|backend| backend.snapshot()).unwrap_or_default();
-        let loops = self.server.get().map(ServerHandle::stats).unwrap_or_default();
         Gauges {
-            model: backend.map(|backend| backend.name().to_owned()).unwrap_or_default(),
-            running: now.running,
-            waiting: now.waiting,
-            kv_blocks_used: now.kv_blocks_used,
-            kv_blocks_total: now.kv_blocks_total,
-            block_tokens: BLOCK_TOKENS,
-            preemptions: now.preemptions,
-            connections: loops.iter().map(|one| one.open_connections).collect(),
+            model: self.model_name().to_owned(),
+            engine: self.snapshot(),
+            loops: self.server.get().map(ServerHandle::stats).unwrap_or_default(),
             ready: self.readiness() == Readiness::Ready,
         }
     }

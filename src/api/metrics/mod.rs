@@ -11,9 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::request::{FinishReason, Timeline, Usage};
+use crate::{
+    engine::{
+        blocks::BLOCK_TOKENS,
+        request::{FinishReason, Timeline, Usage},
+    },
+    http::LoopStats,
+};
 
-use super::page;
+use super::{backend::Snapshot, page};
 
 use cells::{Histogram, Rate};
 pub use text::CONTENT_TYPE;
@@ -104,26 +110,13 @@ pub struct Metrics {
     token_rate: Rate,
 }
 
-/// The state of the engine and the loops at one moment, for one scrape.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// The state of everything at one moment, for one scrape.
+#[derive(Debug, Clone, Default)]
 pub struct Gauges {
     pub model: String,
-    pub running: usize,
-    pub waiting: usize,
-    pub kv_blocks_used: usize,
-    pub kv_blocks_total: usize,
-    pub block_tokens: usize,
-    pub preemptions: u64,
-    /// Open connections of each event loop.
-    pub connections: Vec<u64>,
+    pub engine: Snapshot,
+    pub loops: Vec<LoopStats>,
     pub ready: bool,
-}
-
-impl Gauges {
-    /// Used share of the KV cache, 0 to 1.
-    pub fn kv_usage(&self) -> f64 {
-        if self.kv_blocks_total == 0 { 0.0 } else { self.kv_blocks_used as f64 / self.kv_blocks_total as f64 }
-    }
 }
 
 impl Metrics {
@@ -215,6 +208,7 @@ impl Metrics {
         self.render_requests(&mut text);
         self.render_tokens(&mut text);
         render_gauges(&mut text, gauges);
+        render_loops(&mut text, &gauges.loops);
         text.gauge("sconce_uptime_seconds", "Time since the server started.", self.uptime(now).as_secs_f64());
         render_aliases(&mut text, gauges);
         text.into_string()
@@ -272,35 +266,48 @@ fn mean_seconds(histogram: &Histogram) -> f64 {
 }
 
 fn render_gauges(text: &mut Text, gauges: &Gauges) {
+    let engine = &gauges.engine;
     text.gauge("sconce_ready", "1 while new requests are taken.", u8::from(gauges.ready));
-    text.gauge("sconce_requests_running", "Sequences being generated.", gauges.running);
-    text.gauge("sconce_queue_size", "Requests waiting for admission.", gauges.waiting);
-    text.gauge("sconce_kv_usage_ratio", "Used share of the KV cache, 0 to 1.", gauges.kv_usage());
-    text.gauge("sconce_kv_blocks_used", "KV blocks held by sequences.", gauges.kv_blocks_used);
-    text.gauge("sconce_kv_blocks_total", "KV blocks there are.", gauges.kv_blocks_total);
-    text.counter("sconce_preemptions_total", "Sequences preempted for want of KV blocks.", gauges.preemptions);
-    text.family("sconce_connections", "gauge", "Open connections, by event loop.");
-    for (i, connections) in gauges.connections.iter().enumerate() {
-        text.sample("sconce_connections", &[("loop", &i.to_string())], connections);
-    }
+    text.gauge("sconce_requests_running", "Sequences being generated.", engine.running);
+    text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
+    text.gauge("sconce_kv_usage_ratio", "Used share of the KV cache, 0 to 1.", engine.kv_usage());
+    text.gauge("sconce_kv_blocks_used", "KV blocks held by sequences.", engine.kv_blocks_used);
+    text.gauge("sconce_kv_blocks_total", "KV blocks there are.", engine.kv_blocks_total);
+    text.counter("sconce_preemptions_total", "Sequences preempted for want of KV blocks.", engine.preemptions);
     text.family("sconce_build_info", "gauge", "1, with the version as label.");
     text.sample("sconce_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn render_loops(text: &mut Text, loops: &[LoopStats]) {
+    let mut family = |name: &str, kind: &str, help: &str, value: fn(&LoopStats) -> f64| {
+        text.family(name, kind, help);
+        for (i, one) in loops.iter().enumerate() {
+            text.sample(name, &[("loop", &i.to_string())], value(one));
+        }
+    };
+    family("sconce_connections", "gauge", "Open connections.", |l| l.open_connections as f64);
+    family("sconce_connections_accepted_total", "counter", "Connections accepted.", |l| l.accepted as f64);
+    family("sconce_connections_refused_total", "counter", "Connections turned away.", |l| l.refused as f64);
+    family("sconce_loop_longest_turn_seconds", "gauge", "The longest turn of the loop since the last scrape.", |l| {
+        l.longest_turn_micros as f64 / 1e6
+    });
 }
 
 /// vLLM's names for what load balancers and autoscalers read (the model server protocol of the Kubernetes Gateway API
 /// Inference Extension), so that they work unmodified.
 fn render_aliases(text: &mut Text, gauges: &Gauges) {
+    let engine = &gauges.engine;
     let model = [("model_name", gauges.model.as_str())];
     let families = [
-        ("vllm:num_requests_running", "Alias of sconce_requests_running.", gauges.running as f64),
-        ("vllm:num_requests_waiting", "Alias of sconce_queue_size.", gauges.waiting as f64),
-        ("vllm:kv_cache_usage_perc", "Alias of sconce_kv_usage_ratio.", gauges.kv_usage()),
+        ("vllm:num_requests_running", "Alias of sconce_requests_running.", engine.running as f64),
+        ("vllm:num_requests_waiting", "Alias of sconce_queue_size.", engine.waiting as f64),
+        ("vllm:kv_cache_usage_perc", "Alias of sconce_kv_usage_ratio.", engine.kv_usage()),
     ];
     for (name, help, value) in families {
         text.family(name, "gauge", help);
         text.sample(name, &model, value);
     }
-    let (size, blocks) = (gauges.block_tokens.to_string(), gauges.kv_blocks_total.to_string());
+    let (size, blocks) = (BLOCK_TOKENS.to_string(), engine.kv_blocks_total.to_string());
     text.family("vllm:cache_config_info", "gauge", "1, with the shape of the KV cache as labels.");
     let labels = [("block_size", size.as_str()), ("num_gpu_blocks", &blocks), ("model_name", &gauges.model)];
     text.sample("vllm:cache_config_info", &labels, 1);
@@ -331,10 +338,9 @@ mod tests {
         metrics.on_failed();
         let gauges = Gauges {
             model: "a\"b".to_owned(),
-            kv_blocks_used: 1,
-            kv_blocks_total: 4,
-            connections: vec![3],
-            ..Gauges::default()
+            engine: Snapshot { kv_blocks_used: 1, kv_blocks_total: 4, ..Snapshot::default() },
+            loops: vec![LoopStats { open_connections: 3, ..LoopStats::default() }],
+            ready: true,
         };
         metrics.render(&gauges, start + Duration::from_secs(5))
     }
@@ -377,7 +383,7 @@ mod tests {
             "sconce_connections{loop=\"0\"} 3",
             "sconce_uptime_seconds 5",
             "vllm:kv_cache_usage_perc{model_name=\"a\\\"b\"} 0.25",
-            "vllm:cache_config_info{block_size=\"0\",num_gpu_blocks=\"4\",model_name=\"a\\\"b\"} 1",
+            "vllm:cache_config_info{block_size=\"32\",num_gpu_blocks=\"4\",model_name=\"a\\\"b\"} 1",
         ] {
             assert!(page.lines().any(|l| l == line), "no {line:?} in\n{page}");
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
+        backend::{Backend, RenderError},
         error::ApiError,
         fields::{Fields, kind, token_list},
     },
@@ -94,6 +95,22 @@ impl Ask {
         };
         fields.finish()?;
         Ok(Self { input, request, stream })
+    }
+
+    /// The request with its prompt written out; messages go through the model's template.
+    pub fn into_request(self, backend: &dyn Backend) -> Result<GenerateRequest, ApiError> {
+        let prompt = match self.input {
+            Input::Prompt(prompt) => prompt,
+            Input::Messages(messages) => match backend.render(&messages) {
+                Ok(text) => Prompt::Rendered(text),
+                Err(RenderError::Refused(why)) => return Err(ApiError::field("messages", why)),
+                Err(RenderError::NoTemplate) => {
+                    let message = "the model has no chat template; send a prompt, or set `template` for the model";
+                    return Err(ApiError::field("messages", message));
+                }
+            },
+        };
+        Ok(GenerateRequest { prompt, ..self.request })
     }
 }
 

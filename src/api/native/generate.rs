@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crate::{
     api::{
-        backend::{Backend, RenderError},
+        backend::Backend,
         error::ApiError,
         metrics::Endpoint,
         request_id::RequestId,
         state::Api,
     },
-    engine::request::{Prompt, Sink},
+    engine::request::Sink,
     http::{Reply, Request},
 };
 
@@ -68,17 +68,8 @@ fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) ->
 
 /// Writes the prompt out and hands the request to the engine; what goes wrong is told to `answer`.
 fn submit(backend: &dyn Backend, ask: Ask, mut answer: Box<dyn Answer>) {
-    let Ask { input, mut request, .. } = ask;
-    request.prompt = match input {
-        Input::Prompt(prompt) => prompt,
-        Input::Messages(messages) => match backend.render(&messages) {
-            Ok(text) => Prompt::Rendered(text),
-            Err(RenderError::NoTemplate) => {
-                let message = "the model has no chat template; send a prompt, or set `template` for the model";
-                return answer.fail(ApiError::field("messages", message));
-            }
-            Err(RenderError::Refused(why)) => return answer.fail(ApiError::field("messages", why)),
-        },
-    };
-    backend.submit(request, answer);
+    match ask.into_request(backend) {
+        Ok(request) => backend.submit(request, answer),
+        Err(error) => answer.fail(error),
+    }
 }

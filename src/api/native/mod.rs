@@ -7,7 +7,7 @@ mod generate;
 mod stream;
 mod whole;
 
-pub use ask::Message;
+pub use ask::{Ask, Message};
 pub use decode::decode;
 pub use encode::encode;
 pub use generate::{generate, generate_stream};
@@ -26,7 +26,7 @@ fn finish_word(reason: FinishReason) -> &'static str {
 
 /// What an answer says of its cost: `finish_reason`, `usage`, `response_time` in seconds and `tokens_per_second` over
 /// that time.
-fn account(reason: FinishReason, usage: Usage, timeline: &Timeline) -> Map<String, Value> {
+pub fn account(reason: FinishReason, usage: Usage, timeline: &Timeline) -> Map<String, Value> {
     let end = timeline.finished.or(timeline.first_token).unwrap_or(timeline.received);
     let seconds = (end - timeline.received).as_secs_f64();
     let rate = if seconds > 0.0 { usage.completion_tokens as f64 / seconds } else { 0.0 };
