@@ -1,3 +1,5 @@
 //! The `sconce` binary: everything is in [`sconce::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sconce::cli::main()
+}

@@ -14,6 +14,7 @@ mod native;
 mod page;
 mod reply;
 mod request_id;
+mod served;
 mod state;
 mod text_worker;
 
@@ -24,6 +25,7 @@ use crate::http::{Next, Refusal, Reply, Request, Router};
 pub use backend::{Backend, RenderError, Snapshot};
 pub use error::ApiError;
 pub use native::{Ask, Message, account};
+pub use served::Served;
 pub use state::{Api, Settings};
 
 use metrics::Endpoint;
