@@ -37,8 +37,8 @@ fn whole_and_streamed_answers_agree() {
 
 #[test]
 fn the_same_seed_gives_the_same_text_whoever_else_is_served() {
-    let server = Server::start(&[]);
-    let ask = |seed: u64| json!({"prompt": "Once", "max_tokens": 32, "temperature": 1.0, "seed": seed}).to_string();
+    let server = Server::demo();
+    let ask = |seed: u64| json!({"prompt": "Once", "max_tokens": 32, "temperature": 1.5, "seed": seed}).to_string();
     let alone = server.post("/generate", &ask(7)).json()["data"]["token_ids"].clone();
     let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
     for (i, client) in clients.iter_mut().enumerate() {
@@ -59,7 +59,7 @@ fn prompts_as_text_tokens_and_messages() {
         server.post("/generate", &ask.to_string()).json()["data"].clone()
     };
     let text = generate(json!({"prompt": "Hi"}));
-    let tokens = generate(json!({"prompt": [72 - 33 + 33, 105]}));
+    let tokens = generate(json!({"prompt": [72, 105]}));
     assert_eq!(text["token_ids"], tokens["token_ids"]);
     let chat = generate(json!({"messages": [{"role": "user", "content": "Hi"}]}));
     // <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n: three control tokens, the rest byte by byte.

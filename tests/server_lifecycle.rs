@@ -51,7 +51,7 @@ fn whole_answers_are_cancelled_too() {
 #[test]
 fn health_answers_while_long_prompts_are_read() {
     let server = Server::start(&[]);
-    let long = json!({"prompt": "x".repeat(model::CONTEXT - 100), "max_tokens": 50, "ignore_eos": true}).to_string();
+    let long = json!({"prompt": "x".repeat(1500), "max_tokens": 20, "ignore_eos": true}).to_string();
     let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
     for client in &mut clients {
         client.send_request("POST", "/generate_stream", &[], long.as_bytes());

@@ -59,7 +59,9 @@ impl Client {
     /// Reads status line, headers and the body by its framing.
     pub fn read_answer(&mut self) -> Answer {
         let mut answer = self.read_head();
-        answer.body = if answer.header("transfer-encoding") == Some("chunked") {
+        answer.body = if [204, 304].contains(&answer.status) {
+            Vec::new()
+        } else if answer.header("transfer-encoding") == Some("chunked") {
             let mut body = Vec::new();
             while let Some(chunk) = self.read_chunk() {
                 body.extend(chunk);

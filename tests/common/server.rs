@@ -36,6 +36,13 @@ impl Server {
         Server::spawn(command)
     }
 
+    /// Serves the embedded model, as it does when nobody says otherwise.
+    pub fn demo() -> Server {
+        let mut command = sconce();
+        command.args(["--port", "0", "--log", "warn"]);
+        Server::spawn(command)
+    }
+
     /// Runs a command that serves, and waits until it says where.
     pub fn spawn(mut command: Command) -> Server {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
