@@ -144,19 +144,19 @@ impl Executor {
                 self.scheduler.commit(&step, &sampled, elapsed);
                 self.stats.steps_total.add(1);
                 self.stats.step_us.set(elapsed.as_micros() as usize);
-                self.tell(&sampled);
                 self.failed_steps = 0;
                 self.stats.set_healthy(true);
+                self.tell(&sampled);
             }
             Err(why) => {
                 log::error!("a step of {} rows failed: {why}", batch.rows());
-                for chunk in &step.chunks {
-                    self.fail(chunk.id, RequestError::Internal(why.clone()));
-                }
                 self.failed_steps += 1;
                 self.stats.failed_steps_total.add(1);
                 if self.failed_steps >= FAILED_STEPS_MAX {
                     self.stats.set_healthy(false);
+                }
+                for chunk in &step.chunks {
+                    self.fail(chunk.id, RequestError::Internal(why.clone()));
                 }
             }
         }

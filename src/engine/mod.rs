@@ -24,6 +24,7 @@ pub mod layers;
 #[cfg(test)]
 mod lifecycle;
 pub mod models;
+mod process;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
@@ -35,4 +36,5 @@ pub mod tokenizer;
 
 pub use config::EngineConfig;
 pub use handle::{Engine, Generation, StartError};
+pub use process::prepare_process;
 pub use stats::EngineStats;

@@ -262,7 +262,9 @@ impl Protocol for Http1 {
         match &client.stage {
             Stage::Streaming { pending, .. } => pending.set_unsent_bytes(io.output.len()),
             // Requests that were left alone while too much output waited.
-            Stage::Reading if !io.input.is_empty() && io.output.is_empty() => self.progress(client, io),
+            Stage::Reading if io.output.is_empty() && (!io.input.is_empty() || io.input_ended()) => {
+                self.progress(client, io);
+            }
             Stage::Reading | Stage::Waiting { .. } => {}
         }
     }

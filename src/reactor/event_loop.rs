@@ -52,8 +52,8 @@ struct Entry<C> {
     deadline: Option<Instant>,
     /// When a client that takes none of its output is given up.
     stall_deadline: Option<Instant>,
-    /// The tick of the timer that counts; others of this connection are stale.
-    armed: Option<Tick>,
+    /// The timer that counts, and when it fires; others of this connection are stale.
+    armed: Option<(Tick, Instant)>,
     dirty: bool,
     again: bool,
 }
@@ -85,6 +85,8 @@ pub(crate) struct EventLoop<P: Protocol> {
     pool: Pool,
     dirty: Vec<ConnId>,
     again: Vec<ConnId>,
+    /// The memory of the one of these lists that is being worked off.
+    spare: Vec<ConnId>,
     /// Running answers may finish until then.
     drain_deadline: Option<Instant>,
     now: Instant,
@@ -113,6 +115,7 @@ impl<P: Protocol> EventLoop<P> {
             pool: Pool::default(),
             dirty: Vec::new(),
             again: Vec::new(),
+            spare: Vec::new(),
             drain_deadline: None,
             now,
         }
@@ -173,12 +176,14 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     fn deliver(&mut self, events: &Events) {
-        for id in mem::take(&mut self.again) {
+        let mut again = mem::replace(&mut self.again, mem::take(&mut self.spare));
+        for id in again.drain(..) {
             if let Some(entry) = self.connections.get_mut(id) {
                 entry.again = false;
                 self.read(id);
             }
         }
+        self.spare = again;
         for event in events {
             match event.token() {
                 WAKE => {}
@@ -289,7 +294,11 @@ impl<P: Protocol> EventLoop<P> {
     fn expire(&mut self, due: &mut Vec<(Tick, ConnId)>) {
         self.timers.expire(self.now, due);
         for (tick, id) in due.drain(..) {
-            let Some(entry) = self.connections.get_mut(id).filter(|entry| entry.armed == Some(tick)) else { continue };
+            let Some(entry) =
+                self.connections.get_mut(id).filter(|entry| entry.armed.is_some_and(|(armed, _)| armed == tick))
+            else {
+                continue;
+            };
             entry.armed = None;
             let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= self.now);
             let lingered = matches!(entry.phase, Phase::Lingering { until, .. } if until <= self.now);
@@ -380,35 +389,38 @@ impl<P: Protocol> EventLoop<P> {
 
     /// Writes what became dirty since the last turn. Protocols that go on now are flushed in the next one.
     fn flush(&mut self) {
-        for id in mem::take(&mut self.dirty) {
-            let Some(entry) = self.connections.get_mut(id) else { continue };
-            entry.dirty = false;
-            let before = entry.transport.output.len();
-            if !matches!(entry.phase, Phase::Aborted)
-                && let Err(e) = entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool)
-            {
-                log::debug!("a connection broke while writing: {e}");
-                self.remove(id);
-                continue;
+        let mut dirty = mem::replace(&mut self.dirty, mem::take(&mut self.spare));
+        for id in dirty.drain(..) {
+            self.flush_one(id);
+        }
+        self.spare = dirty;
+    }
+
+    fn flush_one(&mut self, id: ConnId) {
+        let Some(entry) = self.connections.get_mut(id) else { return };
+        entry.dirty = false;
+        if matches!(entry.phase, Phase::Aborted) {
+            entry.transport.reset_on_close();
+            return self.remove(id);
+        }
+        let before = entry.transport.output.len();
+        if let Err(e) = entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool) {
+            log::debug!("a connection broke while writing: {e}");
+            return self.remove(id);
+        }
+        let after = entry.transport.output.len();
+        if after == 0 {
+            entry.stall_deadline = None;
+        } else if after < before || entry.stall_deadline.is_none() {
+            entry.stall_deadline = Some(self.now + self.config.write_stall_timeout);
+        }
+        match entry.phase {
+            Phase::Open => {
+                self.call(id, P::on_flushed);
+                self.run_again(id);
             }
-            let after = entry.transport.output.len();
-            if after == 0 {
-                entry.stall_deadline = None;
-            } else if after < before || entry.stall_deadline.is_none() {
-                entry.stall_deadline = Some(self.now + self.config.write_stall_timeout);
-            }
-            match entry.phase {
-                Phase::Open => {
-                    self.call(id, P::on_flushed);
-                    self.run_again(id);
-                }
-                Phase::Flushing if after == 0 => self.finish(id),
-                Phase::Flushing | Phase::Lingering { .. } => self.arm(id),
-                Phase::Aborted => {
-                    entry.transport.reset_on_close();
-                    self.remove(id);
-                }
-            }
+            Phase::Flushing if after == 0 => self.finish(id),
+            Phase::Flushing | Phase::Lingering { .. } | Phase::Aborted => self.arm(id),
         }
     }
 
@@ -455,9 +467,9 @@ impl<P: Protocol> EventLoop<P> {
             Phase::Flushing | Phase::Aborted => entry.stall_deadline,
         };
         let Some(deadline) = deadline else { return };
-        let tick = self.timers.tick_of(deadline);
-        if entry.armed.is_none_or(|armed| tick < armed) {
-            entry.armed = Some(tick);
+        if entry.armed.is_none_or(|(_, fires)| deadline < fires) {
+            let tick = self.timers.tick_of(deadline);
+            entry.armed = Some((tick, deadline));
             self.timers.add(tick, id);
         }
     }

@@ -155,13 +155,17 @@ pub fn start<P: Protocol>(
     for (index, poll) in polls.into_iter().enumerate() {
         let (protocol, counters) = (protocol(index), Arc::clone(&counters[index]));
         let (handles, config, acceptor) = (handles.clone(), config.clone(), acceptor.take());
+        let others = StopUnlessDone { control: control.clone(), done: false };
         // The loop is made in its thread: what a protocol keeps for its connections need not be Send.
         let thread = thread::Builder::new().name(format!("loop-{index}")).spawn(move || {
+            let mut others = others;
             let mut event_loop = EventLoop::new(poll, protocol, index, handles, counters, config);
             if let Some(acceptor) = acceptor {
                 event_loop.listen(acceptor)?;
             }
-            event_loop.run()
+            event_loop.run()?;
+            others.done = true;
+            Ok(())
         });
         match thread {
             Ok(thread) => started.push(thread),
@@ -172,6 +176,20 @@ pub fn start<P: Protocol>(
         }
     }
     Ok(Loops { threads: started, control })
+}
+
+/// Ends all loops when one fails or panics: its share of the clients would otherwise wait for ever.
+struct StopUnlessDone<M> {
+    control: Control<M>,
+    done: bool,
+}
+
+impl<M> Drop for StopUnlessDone<M> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.control.stop();
+        }
+    }
 }
 
 /// Running loops.
@@ -186,17 +204,16 @@ impl<M> Loops<M> {
         self.control.clone()
     }
 
-    /// Waits until all loops have ended; the first failure of one ends the others.
+    /// Waits until all loops have ended. One that fails ends the others, and its failure is the outcome.
     pub fn join(self) -> io::Result<()> {
-        let mut outcome = Ok(());
-        for (index, thread) in self.threads.into_iter().enumerate() {
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("event loop {index} panicked"))));
-            if outcome.is_ok() && ended.is_err() {
-                self.control.stop();
-                outcome = ended;
-            }
-        }
-        outcome
+        let threads = self.threads.into_iter().enumerate();
+        // All are joined before the first failure is looked for.
+        let outcomes: Vec<io::Result<()>> = threads
+            .map(|(index, thread)| {
+                thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("event loop {index} panicked"))))
+            })
+            .collect();
+        outcomes.into_iter().collect()
     }
 }
 

@@ -177,7 +177,7 @@ impl Simulation {
             let preempted = step.preempted.contains(id);
             let without_block = scheduler.running_index(*id).is_some_and(|index| {
                 let later = &scheduler.running[index + 1..];
-                scheduler.running[index].computed % BLOCK_TOKENS == 0
+                scheduler.running[index].computed.is_multiple_of(BLOCK_TOKENS)
                     && later.iter().all(|s| s.is_pinned() || s.blocks.is_empty())
             });
             assert!(has_row || preempted || without_block, "{id:?} waits for others");

@@ -28,13 +28,13 @@ impl Bpe {
     /// not exist can never apply and are left out.
     pub fn new<'a>(
         vocabulary: &Vocabulary,
-        spellings: &HashMap<&[u8], u32>,
         merges: impl Iterator<Item = &'a [u8]>,
         unit: Unit,
         whole_pieces: bool,
     ) -> Self {
         let mut table = HashMap::with_capacity_and_hasher(merges.size_hint().0, Default::default());
-        let mut joined = Vec::new();
+        let (mut joined, mut scratch) = (Vec::new(), Vec::new());
+        let mut find = |spelled: &[u8]| vocabulary.find_spelled(spelled, &mut scratch);
         for (rank, line) in merges.enumerate() {
             // The first part may itself begin with a space where text is merged as it is.
             let Some(space) = line.iter().skip(1).position(|&b| b == b' ') else { continue };
@@ -42,10 +42,7 @@ impl Bpe {
             joined.clear();
             joined.extend_from_slice(left);
             joined.extend_from_slice(right);
-            let ids = (spellings.get(left), spellings.get(right), spellings.get(joined.as_slice()));
-            if let (Some(&left), Some(&right), Some(&id)) = ids
-                && vocabulary.is_plain(id)
-            {
+            if let (Some(left), Some(right), Some(id)) = (find(left), find(right), find(&joined)) {
                 table.entry(pair(left, right)).or_insert(Joined { rank: rank as u32, id });
             }
         }

@@ -1,7 +1,7 @@
 //! Text to tokens and back, built from a GGUF file's own tables.
 //!
-//! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding ([`bpe`], cut by the rules that
-//! the file names, [`split`]), SentencePiece ([`sentencepiece`]) and WordPiece ([`wordpiece`]).
+//! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding (`bpe`, on pieces cut by the rules
+//! that the file names, `split`), SentencePiece (`sentencepiece`) and WordPiece (`wordpiece`).
 //!
 //! Invariants: encoding takes O(n log n) for n bytes of any text and never fails; plain text never becomes a control
 //! token; decoding joins the bytes that [`Tokenizer::token_bytes`] gives for each token.
@@ -15,8 +15,6 @@ mod split;
 mod vocabulary;
 mod wordpiece;
 
-use std::collections::HashMap;
-
 use bpe::Bpe;
 pub use error::TokenizerError;
 use merge::Merger;
@@ -28,7 +26,8 @@ use wordpiece::WordPiece;
 
 use super::gguf::Metadata;
 
-/// A longer stretch without any boundary is cut here, which bounds memory; no real text has one.
+/// What is merged at once is at most so long, which bounds memory. No real piece is longer; SentencePiece, which has no
+/// pieces, is cut once in so many bytes.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Tokens that end a generation, by their usual names, beside those the file names.
@@ -78,7 +77,6 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     kind: Encoder,
     special: SpecialTokens,
-    ids_by_name: HashMap<Box<str>, u32>,
     bos: Option<u32>,
     eos: Option<u32>,
     /// What [`Special::Add`] puts before and after a text.
@@ -131,15 +129,11 @@ impl Tokenizer {
         let add_eos = metadata.find("tokenizer.ggml.add_eos_token")?.unwrap_or(add_eos);
         let last = if matches!(kind, Encoder::WordPiece(_)) { separator.or(eos) } else { eos };
 
-        let mut ids_by_name = HashMap::new();
         let mut end_tokens: Vec<u32> = ends.ending.iter().copied().filter_map(|id| known(Some(id))).collect();
         for (id, name) in metadata.strings("tokenizer.ggml.tokens")?.enumerate() {
-            let id = id as u32;
-            let Ok(name) = std::str::from_utf8(name) else { continue };
-            if END_TOKENS.contains(&name) {
-                end_tokens.push(id);
+            if END_TOKENS.iter().any(|end| end.as_bytes() == name) {
+                end_tokens.push(id as u32);
             }
-            ids_by_name.entry(name.into()).or_insert(id);
         }
         end_tokens.sort_unstable();
         end_tokens.dedup();
@@ -152,7 +146,6 @@ impl Tokenizer {
             },
             vocabulary,
             kind,
-            ids_by_name,
             bos,
             eos,
             before: bos.filter(|_| add_bos),
@@ -264,9 +257,9 @@ impl Tokenizer {
         self.leading_space
     }
 
-    /// The token that the file spells `name`, such as `<|im_end|>`.
-    pub fn token_to_id(&self, name: &str) -> Option<u32> {
-        self.ids_by_name.get(name).copied()
+    /// The token that is exactly `text`: a special token such as `<|im_end|>`, else one of plain text.
+    pub fn token_to_id(&self, text: &str) -> Option<u32> {
+        self.special.find(text).or_else(|| self.vocabulary.find(text.as_bytes()))
     }
 
     /// How chat templates and people write token `id`; bytes that are not UTF-8 become U+FFFD.
@@ -277,13 +270,8 @@ impl Tokenizer {
 
 impl Encoder {
     fn bpe(metadata: &Metadata, vocabulary: &Vocabulary, rules: &Rules) -> Result<Self, TokenizerError> {
-        let spelled = metadata.strings("tokenizer.ggml.tokens")?;
-        let mut spellings = HashMap::with_capacity(spelled.len());
-        for (id, name) in spelled.enumerate() {
-            spellings.entry(name).or_insert(id as u32);
-        }
         let merges = metadata.strings("tokenizer.ggml.merges")?;
-        let bpe = Bpe::new(vocabulary, &spellings, merges, rules.unit, rules.whole_pieces);
+        let bpe = Bpe::new(vocabulary, merges, rules.unit, rules.whole_pieces);
         Ok(Self::Bpe { bpe, splitter: Splitter::new(rules.cuts)?, unit: rules.unit })
     }
 
@@ -332,7 +320,11 @@ impl Ends {
 fn bounded(piece: &str) -> impl Iterator<Item = &str> {
     let mut rest = piece;
     std::iter::from_fn(move || {
-        let (part, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES_MAX));
+        let mut end = rest.len().min(PIECE_BYTES_MAX);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (part, after) = rest.split_at(end);
         rest = after;
         (!part.is_empty()).then_some(part)
     })

@@ -51,6 +51,11 @@ impl SpecialTokens {
         Ok(Self { ids, user_defined: search(user_defined)?, all: search(all)? })
     }
 
+    /// The special token spelled `text`.
+    pub fn find(&self, text: &str) -> Option<u32> {
+        self.ids.get(text).copied()
+    }
+
     /// The parts of `text`, in order. Where several tokens begin at one place, the longest is meant.
     pub fn parts<'t>(&self, text: &'t str, markup: Markup) -> Vec<Part<'t>> {
         let search = match markup {
@@ -63,7 +68,7 @@ impl SpecialTokens {
             if done < found.start() {
                 parts.push(Part::Text(&text[done..found.start()]));
             }
-            parts.extend(self.ids.get(found.as_str()).map(|&id| Part::Token(id)));
+            parts.extend(self.find(found.as_str()).map(Part::Token));
             done = found.end();
         }
         if done < text.len() {

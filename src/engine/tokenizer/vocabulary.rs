@@ -41,6 +41,7 @@ impl Kind {
 
 #[derive(Debug)]
 pub(super) struct Vocabulary {
+    spelling: Spelling,
     kinds: Vec<Kind>,
     /// The bytes of all tokens, end to end, and where each ends.
     bytes: Vec<u8>,
@@ -73,8 +74,8 @@ impl Vocabulary {
         }
         let unknown = metadata.find::<u32>("tokenizer.ggml.unknown_token_id")?.filter(|&id| (id as usize) < count);
 
-        let byte_of = byte_chars();
         let mut vocabulary = Self {
+            spelling,
             kinds: Vec::with_capacity(count),
             bytes: Vec::new(),
             ends: Vec::with_capacity(count),
@@ -89,16 +90,16 @@ impl Vocabulary {
             if is_control(id, spelled) {
                 kind = Kind::Control;
             }
-            vocabulary.add(id, spelled, kind, spelling, &byte_of);
+            vocabulary.add(id, spelled, kind);
         }
         Ok(vocabulary)
     }
 
-    fn add(&mut self, id: u32, spelled: &[u8], kind: Kind, spelling: Spelling, byte_of: &HashMap<char, u8>) {
+    fn add(&mut self, id: u32, spelled: &[u8], kind: Kind) {
         let start = self.bytes.len();
-        match (spelling, kind) {
+        match (self.spelling, kind) {
             (_, Kind::Control | Kind::Unknown | Kind::UserDefined) => self.bytes.extend_from_slice(spelled),
-            (Spelling::ByteChars, _) => push_byte_chars(spelled, byte_of, &mut self.bytes),
+            (Spelling::ByteChars, _) => push_byte_chars(spelled, &mut self.bytes),
             (Spelling::Text, Kind::Byte) => match spelled_byte(spelled) {
                 Some(byte) => {
                     self.byte_ids[byte as usize].get_or_insert(id);
@@ -112,11 +113,11 @@ impl Vocabulary {
         self.kinds.push(kind);
 
         if matches!(kind, Kind::Normal | Kind::UserDefined) && !spelled.is_empty() {
-            let key = match spelling {
+            let key = match self.spelling {
                 Spelling::ByteChars => &self.bytes[start..],
                 Spelling::Text => spelled,
             };
-            if let (Spelling::ByteChars, [byte]) = (spelling, key) {
+            if let (Spelling::ByteChars, [byte]) = (self.spelling, key) {
                 self.byte_ids[*byte as usize].get_or_insert(id);
             }
             self.token_bytes_max = self.token_bytes_max.max(key.len());
@@ -139,17 +140,24 @@ impl Vocabulary {
         self.kinds.get(id as usize).copied()
     }
 
-    /// Whether plain text may become token `id`.
-    pub fn is_plain(&self, id: u32) -> bool {
-        matches!(self.kind(id), Some(Kind::Normal | Kind::UserDefined))
-    }
-
     /// The plain token that is exactly this text.
     pub fn find(&self, text: &[u8]) -> Option<u32> {
         if text.len() > self.token_bytes_max {
             return None;
         }
         self.plain.get(text).copied()
+    }
+
+    /// The plain token that the file spells so; `scratch` is used on the way.
+    pub fn find_spelled(&self, spelled: &[u8], scratch: &mut Vec<u8>) -> Option<u32> {
+        match self.spelling {
+            Spelling::ByteChars => {
+                scratch.clear();
+                push_byte_chars(spelled, scratch);
+                self.find(scratch)
+            }
+            Spelling::Text => self.find(spelled),
+        }
     }
 
     /// The token of a single byte.
@@ -185,27 +193,27 @@ impl Vocabulary {
     }
 }
 
-/// GPT-2's table: which byte each of its 256 characters stands for. Printable Latin-1 stands for itself, and the rest,
-/// in order, is written with the characters from U+0100 on.
-fn byte_chars() -> HashMap<char, u8> {
-    let mut moved = 0x100..;
-    (0..=u8::MAX)
-        .filter_map(|byte| match byte {
-            b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => Some((byte as char, byte)),
-            _ => Some((char::from_u32(moved.next()?)?, byte)),
-        })
-        .collect()
+/// The byte that a character of GPT-2's spelling stands for. Printable Latin-1 stands for itself, and the other bytes,
+/// in order, are written with the characters from U+0100 on.
+fn byte_of_char(c: char) -> Option<u8> {
+    match c as u32 {
+        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),
+        code @ 0x100..=0x120 => Some((code - 0x100) as u8),
+        code @ 0x121..=0x142 => Some((code - 0x121 + 0x7f) as u8),
+        0x143 => Some(0xad),
+        _ => None,
+    }
 }
 
 /// Appends the bytes that a GPT-2 spelling stands for; characters outside of its table stand for themselves.
-fn push_byte_chars(spelled: &[u8], byte_of: &HashMap<char, u8>, bytes: &mut Vec<u8>) {
+fn push_byte_chars(spelled: &[u8], bytes: &mut Vec<u8>) {
     let Ok(text) = std::str::from_utf8(spelled) else {
         bytes.extend_from_slice(spelled);
         return;
     };
     for c in text.chars() {
-        match byte_of.get(&c) {
-            Some(&byte) => bytes.push(byte),
+        match byte_of_char(c) {
+            Some(byte) => bytes.push(byte),
             None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
@@ -228,6 +236,26 @@ fn push_spaced(spelled: &[u8], bytes: &mut Vec<u8>) {
 /// The byte that `<0x0A>` stands for.
 fn spelled_byte(spelled: &[u8]) -> Option<u8> {
     let digits = spelled.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 2)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 2 && !digits.starts_with('+'))?;
     u8::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_one_character() {
+        let mut bytes: Vec<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte_of_char).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!((byte_of_char('Ġ'), byte_of_char('Ċ')), (Some(b' '), Some(b'\n')));
+    }
+
+    #[test]
+    fn byte_tokens_are_two_hex_digits() {
+        for (spelled, byte) in [("<0x0A>", Some(10)), ("<0xff>", Some(255)), ("<0x+1>", None), ("<0x1>", None)] {
+            assert_eq!(spelled_byte(spelled.as_bytes()), byte, "{spelled}");
+        }
+    }
 }

@@ -19,6 +19,9 @@ use crate::http::limits::Limits;
 use crate::http::request::Request;
 use crate::http::types::Method;
 
+/// Method, spaces and version: what a request line has besides its target.
+const AROUND_TARGET_BYTES: usize = 32;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     inbound: Inbound,
@@ -82,17 +85,9 @@ impl Connection {
 
     /// Looks for the next request at the front of `input`, which is all that was received and not consumed.
     pub fn poll<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots<'b>, limits: &Limits, now: Instant) -> Poll<'b> {
-        let polled = match &mut self.inbound {
+        let polled = match &self.inbound {
             Inbound::Head { .. } => self.poll_head(input, slots, limits, now),
-            Inbound::Body { upload, decoder, .. } => match decoder.decode(input, &mut upload.body) {
-                Ok((used, false)) => Ok(Poll::More { used }),
-                Ok((used, true)) => {
-                    let upload = mem::take(upload);
-                    self.inbound = next_head(upload.persistent, now);
-                    Ok(Poll::Uploaded { upload, used })
-                }
-                Err(violation) => Err(violation),
-            },
+            Inbound::Body { .. } => self.poll_body(input, 0, now),
             Inbound::Failed(violation) => Err(*violation),
             Inbound::Ended => Ok(Poll::Ended),
         };
@@ -123,7 +118,7 @@ impl Connection {
             if input.len() > limits.head_bytes_max {
                 return Err(Violation::HeadTooLarge);
             }
-            if input.len() > limits.target_bytes_max && !input.contains(&b'\n') {
+            if input.len() > limits.target_bytes_max + AROUND_TARGET_BYTES && !input.contains(&b'\n') {
                 return Err(Violation::TargetTooLong);
             }
             if *scanned == 0 {
@@ -153,10 +148,22 @@ impl Connection {
         let upload = Upload { head: input[..head.len].to_vec(), body: Vec::new(), persistent: head.persistent };
         self.inbound = Inbound::Body { upload, decoder, since: now };
         if head.expects_continue && input.len() == head.len {
-            Ok(Poll::Continue { used })
-        } else {
-            Ok(Poll::More { used })
+            return Ok(Poll::Continue { used });
         }
+        self.poll_body(&input[head.len..], used, now)
+    }
+
+    /// Takes the body from the front of `input`, behind `before` bytes that are used already.
+    fn poll_body<'b>(&mut self, input: &[u8], before: usize, now: Instant) -> Result<Poll<'b>, Violation> {
+        let Inbound::Body { upload, decoder, .. } = &mut self.inbound else { return Ok(Poll::Ended) };
+        let (used, complete) = decoder.decode(input, &mut upload.body)?;
+        let used = before + used;
+        if !complete {
+            return Ok(Poll::More { used });
+        }
+        let upload = mem::take(upload);
+        self.inbound = next_head(upload.persistent, now);
+        Ok(Poll::Uploaded { upload, used })
     }
 
     /// The answer to the last request has been given: the idle time begins.
@@ -221,5 +228,196 @@ impl Upload {
         let head = Head::parse(&self.head, slots, limits)?.ok_or(Violation::BadHead)?;
         let exchange = head.exchange();
         Ok((head.into_request().with_body(&self.body), exchange))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn limits() -> Limits {
+        Limits { body_bytes_max: 100, target_bytes_max: 200, head_bytes_max: 1000, ..Limits::default() }
+    }
+
+    /// A connection with the input that a test has given it.
+    struct Driver {
+        connection: Connection,
+        input: Vec<u8>,
+        events: Vec<String>,
+        now: Instant,
+    }
+
+    impl Driver {
+        fn new() -> Driver {
+            let now = Instant::now();
+            Driver { connection: Connection::new(now), input: Vec::new(), events: Vec::new(), now }
+        }
+
+        fn receive(&mut self, bytes: &[u8]) {
+            self.input.extend_from_slice(bytes);
+            loop {
+                let (mut slots, mut again) = (Slots::new(), Slots::new());
+                let used = match self.connection.poll(&self.input, &mut slots, &limits(), self.now) {
+                    Poll::More { used } => {
+                        self.input.drain(..used);
+                        return;
+                    }
+                    Poll::Continue { used } => {
+                        self.events.push("continue".into());
+                        used
+                    }
+                    Poll::Request { request, exchange, used } => {
+                        self.events.push(describe(&request, exchange));
+                        used
+                    }
+                    Poll::Uploaded { upload, used } => {
+                        let (request, exchange) = upload.request(&mut again, &limits()).unwrap();
+                        self.events.push(describe(&request, exchange));
+                        used
+                    }
+                    Poll::Refused(violation) => {
+                        let refused = format!("{} {violation:?}", violation.status().code());
+                        // A violation stays, so it is noted once.
+                        if self.events.last() != Some(&refused) {
+                            self.events.push(refused);
+                        }
+                        return;
+                    }
+                    Poll::Ended => return,
+                };
+                self.input.drain(..used);
+            }
+        }
+    }
+
+    fn describe(request: &Request<'_>, exchange: Exchange) -> String {
+        let query = request.query_string().map_or(String::new(), |query| format!("?{query}"));
+        let body = str::from_utf8(request.body()).unwrap();
+        let close = if exchange.persistent { "" } else { " close" };
+        format!("{} {}{query} {body:?}{close}", request.method(), request.path())
+    }
+
+    #[track_caller]
+    fn check(name: &str, input: &[u8], expected: &[String]) {
+        for at in 0..=input.len() {
+            let mut driver = Driver::new();
+            driver.receive(&input[..at]);
+            driver.receive(&input[at..]);
+            assert_eq!(driver.events, expected, "{name}, split at {at}");
+        }
+        let mut driver = Driver::new();
+        input.iter().for_each(|byte| driver.receive(&[*byte]));
+        assert_eq!(driver.events, expected, "{name}, byte by byte");
+    }
+
+    /// The bytes of a line of the corpus.
+    fn unescape(text: &str) -> Vec<u8> {
+        let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+        while let Some((&byte, tail)) = rest.split_first() {
+            bytes.push(byte);
+            rest = tail;
+            if byte == b'\\' {
+                let escaped = match tail {
+                    [b'r', ..] => b'\r',
+                    [b'n', ..] => b'\n',
+                    [b't', ..] => b'\t',
+                    [b'0', ..] => 0,
+                    [b'\\', ..] => b'\\',
+                    [b'x', high, low, ..] => u8::from_str_radix(str::from_utf8(&[*high, *low]).unwrap(), 16).unwrap(),
+                    _ => panic!("unknown escape in {text}"),
+                };
+                bytes.pop();
+                bytes.push(escaped);
+                rest = &tail[if tail[0] == b'x' { 3 } else { 1 }..];
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_corpus_at_every_split() {
+        let mut cases = 0;
+        for file in ["valid.txt", "refused.txt"] {
+            let path = format!("{}/tests/data/h1/{file}", env!("CARGO_MANIFEST_DIR"));
+            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+            for case in text.split("\n\n") {
+                let lines = |mark| case.lines().filter_map(move |line| line.strip_prefix(mark));
+                let name = lines("# ").next().unwrap_or_else(|| panic!("a case without a name in {file}: {case}"));
+                let input: Vec<u8> = lines("> ").flat_map(unescape).collect();
+                check(name, &input, &lines("= ").map(String::from).collect::<Vec<_>>());
+                cases += 1;
+            }
+        }
+        assert!(cases > 90, "only {cases} cases were found");
+    }
+
+    #[test]
+    fn a_client_that_waits_is_told_to_continue_and_one_that_does_not_is_not() {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
+        let mut waits = Driver::new();
+        waits.receive(head);
+        assert_eq!(waits.events, ["continue"]);
+        waits.receive(b"ok");
+        assert_eq!(waits.events, ["continue", "POST / \"ok\""]);
+        for behind in ["o", "ok"] {
+            let mut driver = Driver::new();
+            driver.receive(&[head, behind.as_bytes()].concat());
+            driver.receive(&b"ok"[behind.len()..]);
+            assert_eq!(driver.events, ["POST / \"ok\""]);
+        }
+    }
+
+    #[test]
+    fn heads_have_bounds() {
+        let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(bytes));
+        check("longest target", line(199).as_bytes(), &[format!("GET /{} \"\"", "x".repeat(199))]);
+        check("target too long", line(200).as_bytes(), &["414 TargetTooLong".into()]);
+        let mut endless = Driver::new();
+        (0..300).for_each(|_| endless.receive(b"x"));
+        assert_eq!(endless.events, ["414 TargetTooLong"]);
+        let lines =
+            |count, value: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", format!("X:{value}\r\n").repeat(count));
+        check("100 lines", lines(99, "").as_bytes(), &["GET / \"\"".into()]);
+        check("101 lines", lines(100, "").as_bytes(), &["431 TooManyHeaders".into()]);
+        check("too large", lines(10, &"v".repeat(100)).as_bytes(), &["431 HeadTooLarge".into()]);
+    }
+
+    #[test]
+    fn every_stage_has_its_deadline() {
+        let limits = limits();
+        let mut driver = Driver::new();
+        let start = driver.now;
+        let deadline = |driver: &Driver| driver.connection.deadline(&limits).map(|at| at - start);
+        assert_eq!(deadline(&driver), Some(limits.idle_timeout));
+
+        driver.now += Duration::from_secs(5);
+        driver.receive(b"GET / HT");
+        driver.now += Duration::from_secs(5);
+        driver.receive(b"TP/1.1\r\nHost: a\r\nX");
+        assert_eq!(deadline(&driver), Some(Duration::from_secs(5) + limits.head_timeout), "from the first byte on");
+
+        driver.receive(b": y\r\n\r\n");
+        assert_eq!(deadline(&driver), Some(Duration::from_secs(10) + limits.idle_timeout));
+        driver.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n");
+        assert_eq!(deadline(&driver), Some(Duration::from_secs(10) + limits.body_grace));
+        driver.receive(&[b'x'; 64]);
+        let earned = Duration::from_millis(250);
+        assert_eq!(deadline(&driver), Some(Duration::from_secs(10) + limits.body_grace + earned), "64 bytes at 256/s");
+
+        assert_eq!(driver.connection.on_deadline(), Some(Violation::BodyTimeout));
+        driver.receive(b"x");
+        assert_eq!(driver.events.last().unwrap(), "408 BodyTimeout");
+        assert_eq!(deadline(&driver), None);
+    }
+
+    #[test]
+    fn an_idle_connection_ends_without_a_word() {
+        let mut driver = Driver::new();
+        driver.receive(b"\r\n\r");
+        assert!(driver.connection.is_idle());
+        assert_eq!(driver.connection.on_deadline(), None);
+        driver.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(driver.events, Vec::<String>::new());
     }
 }

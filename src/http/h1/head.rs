@@ -52,6 +52,8 @@ impl<'b> Head<'b> {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(Violation::TooManyHeaders),
+            // Which of the two answers it deserves shows at the end of the line.
+            Err(httparse::Error::Version) if !input.contains(&b'\n') => return Ok(None),
             Err(httparse::Error::Version) => return Err(version_violation(input)),
             Err(_) => return Err(Violation::BadHead),
         };
@@ -89,10 +91,10 @@ fn check_line_ends(head: &[u8]) -> Result<(), Violation> {
     if bare > 0 || head.first() == Some(&b'\n') { Err(Violation::BadLineEnd) } else { Ok(()) }
 }
 
-/// 505 for a version that HTTP could have, 400 for what is no version at all.
+/// 505 for a version that HTTP could have, 400 for a line that is wrong in another way.
 fn version_violation(input: &[u8]) -> Violation {
     let line = input.split(|b| *b == b'\r' || *b == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-    match line.rsplit(|b| *b == b' ').next() {
+    match line.splitn(3, |b| *b == b' ').nth(2) {
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
@@ -123,9 +125,7 @@ impl<'b> Fields<'b> {
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
                     check_host(value)?;
-                    if host.replace(value).is_some() {
-                        return Err(Violation::HostTwice);
-                    }
+                    set_once(&mut host, value, Violation::HostTwice)?;
                 }
                 6 if version == Version::Http11 && name.eq_ignore_ascii_case("expect") => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -141,14 +141,10 @@ impl<'b> Fields<'b> {
                 }
                 14 if name.eq_ignore_ascii_case("content-length") => {
                     // Equal ones might be merged (RFC 9110 §8.6), but no client has a reason to send two.
-                    if fields.length.replace(value).is_some() {
-                        return Err(Violation::LengthTwice);
-                    }
+                    set_once(&mut fields.length, value, Violation::LengthTwice)?;
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if fields.coding.replace(value).is_some() {
-                        return Err(Violation::CodingInvalid);
-                    }
+                    set_once(&mut fields.coding, value, Violation::CodingInvalid)?;
                 }
                 _ => {}
             }
@@ -173,6 +169,10 @@ impl<'b> Fields<'b> {
     fn persistent(&self) -> bool {
         !self.close && (self.version == Version::Http11 || self.keep_alive)
     }
+}
+
+fn set_once<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8], otherwise: Violation) -> Result<(), Violation> {
+    if field.replace(value).is_some() { Err(otherwise) } else { Ok(()) }
 }
 
 /// Digits only: no sign, no list, no space, and no more than 64 bits.
