@@ -6,12 +6,6 @@
 //!
 //! Nothing else touches what the loop owns. A connection that has more to read than its share of a turn, or whose
 //! protocol left room in its input, goes on the `again` list, and the loop does not sleep while that list is not empty.
-//!
-//! ```text
-//! Open ──close()──▶ Flushing ──output empty──▶ Lingering ──peer's end, or time──▶ gone
-//! ```
-//! Closing in these stages lets the last answer arrive: closing a socket with unread bytes makes the kernel send a
-//! reset, which would destroy it on its way (RFC 9112 §9.6).
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -24,6 +18,7 @@ use mio::{Events, Poll, Token};
 
 use super::buffer::Pool;
 use super::connections::{ConnId, Connections};
+use super::entry::{Entry, Expired, Phase};
 use super::listener::{Accepted, Acceptor};
 use super::server::{Config, Counters, Handle, Letter};
 use super::timers::{Tick, Timers};
@@ -36,40 +31,11 @@ const LISTEN: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// Stale timers kept beside those that count: what short connections leave behind is swept out above that.
+const STALE_TIMERS_MAX: usize = 10_000;
+
 /// Reads for one connection in one turn.
 const READS_PER_TURN: usize = 4;
-
-/// How long a closed connection waits for the peer's end, and how much it reads meanwhile.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_READS_MAX: u32 = 1024;
-
-/// What one connection is to its loop.
-struct Entry<C> {
-    transport: Transport,
-    state: C,
-    phase: Phase,
-    /// When the protocol wants to be called.
-    deadline: Option<Instant>,
-    /// When a client that takes none of its output is given up.
-    stall_deadline: Option<Instant>,
-    /// The timer that counts, and when it fires; others of this connection are stale.
-    armed: Option<(Tick, Instant)>,
-    dirty: bool,
-    again: bool,
-}
-
-enum Phase {
-    Open,
-    /// The rest of the output, then our end.
-    Flushing,
-    /// Our end is sent; waits for the peer's.
-    Lingering {
-        until: Instant,
-        reads_left: u32,
-    },
-    /// Nothing more, at once.
-    Aborted,
-}
 
 pub(crate) struct EventLoop<P: Protocol> {
     poll: Poll,
@@ -294,23 +260,25 @@ impl<P: Protocol> EventLoop<P> {
     fn expire(&mut self, due: &mut Vec<(Tick, ConnId)>) {
         self.timers.expire(self.now, due);
         for (tick, id) in due.drain(..) {
-            let Some(entry) =
-                self.connections.get_mut(id).filter(|entry| entry.armed.is_some_and(|(armed, _)| armed == tick))
-            else {
+            let Some(entry) = self.connections.get_mut(id) else { continue };
+            if entry.armed.is_none_or(|(armed, _)| armed != tick) {
                 continue;
-            };
-            entry.armed = None;
-            let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= self.now);
-            let lingered = matches!(entry.phase, Phase::Lingering { until, .. } if until <= self.now);
-            if lingered || passed(entry.stall_deadline) {
-                self.remove(id);
-            } else if passed(entry.deadline) {
-                entry.deadline = None;
-                self.call(id, P::on_deadline);
-                self.run_again(id);
-            } else {
-                self.arm(id);
             }
+            entry.armed = None;
+            match entry.expired(self.now) {
+                Expired::Nobody => self.arm(id),
+                Expired::Connection => self.remove(id),
+                Expired::Protocol => {
+                    entry.deadline = None;
+                    self.call(id, P::on_deadline);
+                    self.run_again(id);
+                }
+            }
+        }
+        if self.timers.len() > STALE_TIMERS_MAX + 2 * self.connections.len() {
+            let connections = &mut self.connections;
+            let counts = |entry: &mut Entry<_>, tick| entry.armed.is_some_and(|(armed, _)| armed == tick);
+            self.timers.retain(|tick, id| connections.get_mut(id).is_some_and(|entry| counts(entry, tick)));
         }
     }
 
@@ -345,16 +313,7 @@ impl<P: Protocol> EventLoop<P> {
         let inserted = self.connections.try_insert_with(|id| {
             let mut transport = Transport::new(socket);
             transport.register(registry, id.to_token())?;
-            Ok::<_, io::Error>(Entry {
-                transport,
-                state: protocol.on_open(peer, now),
-                phase: Phase::Open,
-                deadline: None,
-                stall_deadline: None,
-                armed: None,
-                dirty: false,
-                again: false,
-            })
+            Ok::<_, io::Error>(Entry::new(transport, protocol.on_open(peer, now)))
         });
         match inserted {
             Ok(id) => {
@@ -409,11 +368,7 @@ impl<P: Protocol> EventLoop<P> {
             return self.remove(id);
         }
         let after = entry.transport.output.len();
-        if after == 0 {
-            entry.stall_deadline = None;
-        } else if after < before || entry.stall_deadline.is_none() {
-            entry.stall_deadline = Some(self.now + self.config.write_stall_timeout);
-        }
+        entry.on_flushed(before, after, self.now, self.config.write_stall_timeout);
         match entry.phase {
             Phase::Open => {
                 self.call(id, P::on_flushed);
@@ -430,9 +385,7 @@ impl<P: Protocol> EventLoop<P> {
         if entry.transport.ended || entry.transport.finish().is_err() {
             return self.remove(id);
         }
-        entry.phase = Phase::Lingering { until: self.now + LINGER, reads_left: LINGER_READS_MAX };
-        entry.transport.input = Default::default();
-        entry.transport.readable = true;
+        entry.linger(self.now);
         self.arm(id);
         self.run_again(id);
     }
@@ -448,12 +401,7 @@ impl<P: Protocol> EventLoop<P> {
     /// Puts a connection on the list for the next turn when there is something to read and room for it.
     fn run_again(&mut self, id: ConnId) {
         let Some(entry) = self.connections.get_mut(id) else { return };
-        let wants = match entry.phase {
-            Phase::Open => entry.transport.can_fill(self.config.input_bytes_max),
-            Phase::Lingering { .. } => entry.transport.readable,
-            Phase::Flushing | Phase::Aborted => false,
-        };
-        if wants && !mem::replace(&mut entry.again, true) {
+        if entry.wants_read(self.config.input_bytes_max) && !mem::replace(&mut entry.again, true) {
             self.again.push(id);
         }
     }
@@ -461,12 +409,7 @@ impl<P: Protocol> EventLoop<P> {
     /// Sees that a timer fires no later than the earliest deadline of a connection.
     fn arm(&mut self, id: ConnId) {
         let Some(entry) = self.connections.get_mut(id) else { return };
-        let deadline = match entry.phase {
-            Phase::Open => [entry.deadline, entry.stall_deadline].into_iter().flatten().min(),
-            Phase::Lingering { until, .. } => Some(until),
-            Phase::Flushing | Phase::Aborted => entry.stall_deadline,
-        };
-        let Some(deadline) = deadline else { return };
+        let Some(deadline) = entry.next_deadline() else { return };
         if entry.armed.is_none_or(|(_, fires)| deadline < fires) {
             let tick = self.timers.tick_of(deadline);
             entry.armed = Some((tick, deadline));

@@ -8,6 +8,7 @@
 
 mod buffer;
 mod connections;
+mod entry;
 mod event_loop;
 mod listener;
 mod mailbox;

@@ -22,11 +22,12 @@ pub(crate) struct Timers<K> {
     fired: Tick,
     /// No timer is due before this tick; `None` without timers.
     next: Option<Tick>,
+    len: usize,
 }
 
 impl<K: Copy> Timers<K> {
     pub fn new(now: Instant) -> Timers<K> {
-        Timers { origin: now, slots: (0..SLOTS).map(|_| Vec::new()).collect(), fired: Tick(0), next: None }
+        Timers { origin: now, slots: (0..SLOTS).map(|_| Vec::new()).collect(), fired: Tick(0), next: None, len: 0 }
     }
 
     /// The tick at which a timer for `deadline` would fire.
@@ -38,12 +39,24 @@ impl<K: Copy> Timers<K> {
 
     pub fn add(&mut self, tick: Tick, key: K) {
         self.slots[tick.0 as usize % SLOTS].push((tick, key));
+        self.len += 1;
         self.next = Some(self.next.map_or(tick, |next| next.min(tick)));
     }
 
     /// When [`expire`](Timers::expire) has work to do next, or somewhat before.
     pub fn next(&self) -> Option<Instant> {
         self.next.map(|tick| self.origin + TICK * u32::try_from(tick.0).unwrap_or(u32::MAX))
+    }
+
+    /// Timers that have not fired, stale ones included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets the timers that nobody needs any more. Looks at all of them.
+    pub fn retain(&mut self, mut needed: impl FnMut(Tick, K) -> bool) {
+        self.slots.iter_mut().for_each(|slot| slot.retain(|(tick, key)| needed(*tick, *key)));
+        self.len = self.slots.iter().map(Vec::len).sum();
     }
 
     /// Moves the timers that are due at `now` into `due`.
@@ -53,10 +66,12 @@ impl<K: Copy> Timers<K> {
         if self.next.is_none_or(|next| until < next) {
             return;
         }
+        let before = due.len();
         let span = (until.0 - self.fired.0).min(SLOTS as u64);
         for tick in until.0 - span + 1..=until.0 {
             due.extend(self.slots[tick as usize % SLOTS].extract_if(.., |(at, _)| *at <= until));
         }
+        self.len -= due.len() - before;
         self.fired = until;
         let later = (1..=SLOTS as u64).map(|ahead| Tick(until.0 + ahead));
         self.next = later.into_iter().find(|tick| !self.slots[tick.0 as usize % SLOTS].is_empty());
@@ -90,8 +105,20 @@ mod tests {
                 }
             }
             assert!(fired.iter().all(|count| *count == 1), "step {step_ms}");
-            assert!(timers.next().is_none());
+            assert_eq!((timers.next(), timers.len()), (None, 0));
         }
+    }
+
+    #[test]
+    fn only_what_is_needed_is_retained() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        (0..1000).for_each(|key| timers.add(timers.tick_of(start + Duration::from_secs(key)), key));
+        timers.retain(|_, key| key % 10 == 0);
+        assert_eq!(timers.len(), 100);
+        let mut due = Vec::new();
+        timers.expire(start + Duration::from_secs(1001), &mut due);
+        assert!(due.len() == 100 && due.iter().all(|(_, key)| key % 10 == 0) && timers.len() == 0);
     }
 
     #[test]
