@@ -18,7 +18,10 @@ use std::{fmt, process::ExitCode};
 
 use clap::Parser;
 
-use crate::config::{Config, ConfigError, Low};
+use crate::{
+    config::{Config, ConfigError, Low},
+    engine::prepare_process,
+};
 use args::{Cli, Command, CommonArgs};
 
 /// Why a command ended without success: one line for stderr.
@@ -56,7 +59,12 @@ impl From<ConfigError> for Failure {
 }
 
 /// Runs the program.
-pub fn main() -> ExitCode {
+///
+/// # Safety
+/// To be called by `main`, before there is any other thread (see [`prepare_process`]).
+pub unsafe fn main() -> ExitCode {
+    // SAFETY: the caller's promise.
+    unsafe { prepare_process() };
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Command::Serve(cli.serve));
     let result = match command {
