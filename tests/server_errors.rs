@@ -67,11 +67,35 @@ fn a_prompt_beyond_the_context_names_both_numbers() {
 fn odd_numbers_in_every_field() {
     let server = Server::start(&[]);
     let fields = [
-        "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "priority", "timeout_ms",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "seed",
+        "priority",
+        "timeout_ms",
     ];
     let values = [
-        "-9223372036854775808", "-1", "0", "1", "2", "9223372036854775808", "18446744073709551616", "1e308", "-1e308",
-        "1e-320", "0.5", "NaN", "Infinity", "\"1\"", "null", "true", "[]", "{}",
+        "-9223372036854775808",
+        "-1",
+        "0",
+        "1",
+        "2",
+        "9223372036854775808",
+        "18446744073709551616",
+        "1e308",
+        "-1e308",
+        "1e-320",
+        "0.5",
+        "NaN",
+        "Infinity",
+        "\"1\"",
+        "null",
+        "true",
+        "[]",
+        "{}",
     ];
     let mut client = server.client();
     for field in fields {
@@ -83,7 +107,10 @@ fn odd_numbers_in_every_field() {
                 200 => assert!(answer.json()["data"]["finish_reason"].is_string(), "{body}"),
                 400 => {
                     let param = answer.json()["error"]["param"].clone();
-                    assert!(param == field || (param.is_null() && ["NaN", "Infinity"].contains(&value)), "{body}: {param}");
+                    assert!(
+                        param == field || (param.is_null() && ["NaN", "Infinity"].contains(&value)),
+                        "{body}: {param}"
+                    );
                 }
                 status => panic!("{body}: {status}"),
             }
@@ -98,12 +125,9 @@ fn unknown_paths_and_wrong_methods() {
     for path in ["/nothing", "/generate/", "/..%2fCargo.toml", "/app.js/", "/%2e%2e/Cargo.toml"] {
         check_error(&server.get(path), 404, "not_found", None);
     }
-    for (method, path, allow) in [
-        ("GET", "/generate", "POST"),
-        ("DELETE", "/health", "GET"),
-        ("PUT", "/encode", "POST"),
-        ("POST", "/", "GET"),
-    ] {
+    for (method, path, allow) in
+        [("GET", "/generate", "POST"), ("DELETE", "/health", "GET"), ("PUT", "/encode", "POST"), ("POST", "/", "GET")]
+    {
         let answer = server.client().request(method, path, &[], b"");
         check_error(&answer, 405, "method_not_allowed", None);
         assert!(answer.header("allow").unwrap().contains(allow), "{method} {path}");

@@ -12,7 +12,10 @@ fn whole_and_streamed_answers_agree() {
     let whole = server.post("/generate", &ask);
     assert_eq!(whole.status, 200, "{}", whole.text());
     let whole = whole.json()["data"].clone();
-    assert_eq!(whole["usage"], json!({"prompt_tokens": 9, "completion_tokens": 24, "total_tokens": 33, "cached_tokens": 0}));
+    assert_eq!(
+        whole["usage"],
+        json!({"prompt_tokens": 9, "completion_tokens": 24, "total_tokens": 33, "cached_tokens": 0})
+    );
     assert_eq!((&whole["finish_reason"], whole["token_ids"].as_array().map(Vec::len)), (&json!("length"), Some(24)));
     assert!(whole["response_time"].as_f64() > Some(0.0) && whole["tokens_per_second"].as_f64() > Some(0.0));
 
@@ -21,7 +24,8 @@ fn whole_and_streamed_answers_agree() {
     assert_eq!((answer.header("cache-control"), answer.header("x-accel-buffering")), (Some("no-store"), Some("no")));
     let events = answer.events();
     assert_eq!(events.last().unwrap(), "[DONE]");
-    let events: Vec<Value> = events[..events.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+    let events: Vec<Value> =
+        events[..events.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect();
     let (last, pieces) = events.split_last().unwrap();
     let text: String = events.iter().map(|event| event["text"].as_str().unwrap()).collect();
     let token_ids: Vec<&Value> = events.iter().flat_map(|event| event["token_ids"].as_array().unwrap()).collect();
@@ -79,7 +83,10 @@ fn stop_strings_and_tokens_end_it() {
     let stop_token = ids[20].clone();
     let first = ids.iter().position(|id| *id == stop_token).unwrap();
     let stopped = ask(json!({"stop_token_ids": [stop_token]}));
-    assert_eq!((&stopped["finish_reason"], &stopped["usage"]["completion_tokens"]), (&json!("stop"), &json!(first + 1)));
+    assert_eq!(
+        (&stopped["finish_reason"], &stopped["usage"]["completion_tokens"]),
+        (&json!("stop"), &json!(first + 1))
+    );
 
     let text = free["text"].as_str().unwrap();
     let stop: String = text.chars().skip(10).take(2).collect();

@@ -32,7 +32,9 @@ fn a_hundred_clients_that_leave_cost_nothing_afterwards() {
     assert!(server.metric("sconce_requests_running") > 0.0);
     drop(clients);
     eventually(Duration::from_secs(1), "all gauges are at 0", || {
-        ["sconce_requests_running", "sconce_queue_size", "sconce_kv_blocks_used"].iter().all(|name| server.metric(name) == 0.0)
+        ["sconce_requests_running", "sconce_queue_size", "sconce_kv_blocks_used"]
+            .iter()
+            .all(|name| server.metric(name) == 0.0)
     });
     assert_eq!(server.metric("sconce_generations_total{reason=\"cancelled\"}"), 100.0);
     assert_eq!(server.post("/generate", r#"{"prompt":"a","max_tokens":3}"#).status, 200);
@@ -186,7 +188,10 @@ fn models_it_refuses_to_serve() {
 
 #[test]
 fn check_tells_what_would_be_served() {
-    let config = file("good.toml", format!("[server]\nport = 0\n[[model]]\nname = \"tiny\"\npath = {:?}\n", model::tiny()).as_bytes());
+    let config = file(
+        "good.toml",
+        format!("[server]\nport = 0\n[[model]]\nname = \"tiny\"\npath = {:?}\n", model::tiny()).as_bytes(),
+    );
     let (status, stdout, stderr) = run(with(&["check", "--config", config.to_str().unwrap()]));
     assert_eq!(status, Some(0), "{stderr}");
     for part in ["tiny", "qwen3", "4096"] {
@@ -200,7 +205,18 @@ fn generate_prints_what_the_server_answers() {
     let ask = json!({"prompt": "Hello", "max_tokens": 20, "temperature": 0, "ignore_eos": true}).to_string();
     let served = server.post("/generate", &ask).json()["data"].clone();
     let model = model::tiny();
-    let args = ["generate", "--raw", "Hello", "-n", "20", "--temperature", "0", "--ignore-eos", "--model", model.to_str().unwrap()];
+    let args = [
+        "generate",
+        "--raw",
+        "Hello",
+        "-n",
+        "20",
+        "--temperature",
+        "0",
+        "--ignore-eos",
+        "--model",
+        model.to_str().unwrap(),
+    ];
     let (status, stdout, stderr) = run(with(&args));
     assert_eq!((status, stdout.trim_end_matches('\n')), (Some(0), served["text"].as_str().unwrap()), "{stderr}");
     let (status, stdout, stderr) = run(with(&[&args[..], &["--json"]].concat()));

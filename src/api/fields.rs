@@ -215,7 +215,9 @@ mod tests {
 
     #[test]
     fn bodies_that_are_not_objects() {
-        for body in ["", " ", "{", "[]", "1", "null", "\"x\"", "{\"a\":1}x", "{\"a\":NaN}", "{\"a\":1e999}", "\u{feff}{}"] {
+        for body in
+            ["", " ", "{", "[]", "1", "null", "\"x\"", "{\"a\":1}x", "{\"a\":NaN}", "{\"a\":1e999}", "\u{feff}{}"]
+        {
             let Err(ApiError::NotJson(_)) = Fields::parse(body.as_bytes()) else { panic!("{body:?} was taken") };
         }
         assert!(Fields::parse(b"{\"a\":\"\xff\"}").is_err(), "not UTF-8");
@@ -237,14 +239,17 @@ mod tests {
         check("100", Some(Some(100)));
         check("7.0", Some(Some(7)));
         check("null", Some(None));
-        for bad in ["-1", "101", "1.5", "1e308", "-9223372036854775808", "9223372036854775808", "\"1\"", "[]", "{}", "true"] {
+        for bad in
+            ["-1", "101", "1.5", "1e308", "-9223372036854775808", "9223372036854775808", "\"1\"", "[]", "{}", "true"]
+        {
             check(bad, None);
         }
     }
 
     #[test]
     fn numbers_of_every_shape() {
-        for (json, good) in [("0", true), ("1.5", true), ("2", true), ("2.1", false), ("-0.1", false), ("1e308", false)] {
+        for (json, good) in [("0", true), ("1.5", true), ("2", true), ("2.1", false), ("-0.1", false), ("1e308", false)]
+        {
             assert_eq!(fields(&format!("{{\"n\":{json}}}")).number("n", 0.0..=2.0).is_ok(), good, "{json}");
         }
         assert!(fields("{\"n\":\"1\"}").number("n", 0.0..=2.0).is_err());

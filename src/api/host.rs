@@ -30,14 +30,33 @@ mod tests {
     fn names() {
         let hosts = vec!["sconce.lan".to_owned()];
         for host in [
-            "localhost", "localhost:8080", "LOCALHOST", "localhost.", "a.localhost:1", "127.0.0.1", "127.0.0.1:80", "127.9.9.9",
-            "[::1]", "[::1]:8080", "sconce.lan", "Sconce.LAN:99",
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST",
+            "localhost.",
+            "a.localhost:1",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:8080",
+            "sconce.lan",
+            "Sconce.LAN:99",
         ] {
             assert!(is_known(host, &hosts), "{host}");
         }
         for host in [
-            "", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]",
-            "::1:x", "xlocalhost", "sconce.lan.evil.example", "localhost:80:80",
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[::2]",
+            "::1:x",
+            "xlocalhost",
+            "sconce.lan.evil.example",
+            "localhost:80:80",
         ] {
             assert!(!is_known(host, &hosts), "{host}");
         }

@@ -62,7 +62,8 @@ impl Backend for Echo {
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
-        let byte = |id: &u32| u8::try_from(*id).map_err(|_| RequestError::UnknownToken { id: *id, vocabulary: VOCABULARY });
+        let byte =
+            |id: &u32| u8::try_from(*id).map_err(|_| RequestError::UnknownToken { id: *id, vocabulary: VOCABULARY });
         let bytes: Vec<u8> = tokens.iter().map(byte).collect::<Result<_, _>>()?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -76,7 +77,14 @@ impl Backend for Echo {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { running: 2, waiting: 3, kv_blocks_used: 1, kv_blocks_total: 4, preemptions: 5, alive: self.alive.load(Relaxed) }
+        Snapshot {
+            running: 2,
+            waiting: 3,
+            kv_blocks_used: 1,
+            kv_blocks_total: 4,
+            preemptions: 5,
+            alive: self.alive.load(Relaxed),
+        }
     }
 }
 
@@ -130,7 +138,8 @@ fn generate_answers_once() {
 #[test]
 fn generate_with_stream_is_generate_stream() {
     let it = Fixture::new();
-    for (path, body) in [("/generate_stream", r#"{"prompt":"ab"}"#), ("/generate", r#"{"prompt":"ab","stream":true}"#)] {
+    for (path, body) in [("/generate_stream", r#"{"prompt":"ab"}"#), ("/generate", r#"{"prompt":"ab","stream":true}"#)]
+    {
         let reply = it.post(path, body);
         let text = String::from_utf8(reply.body().to_vec()).unwrap();
         assert_eq!((reply.status().code(), reply.content_type()), (200, "text/event-stream"), "{path}");
@@ -183,7 +192,11 @@ fn refusals_have_status_code_and_param() {
         let reply = it.post(path, json);
         let answer = body(&reply);
         assert_eq!((reply.status().code(), &answer["success"]), (status, &json!(false)), "{path} {json}");
-        assert_eq!((&answer["error"]["code"], &answer["error"]["param"]), (&json!(code), &json!(param)), "{path} {json}");
+        assert_eq!(
+            (&answer["error"]["code"], &answer["error"]["param"]),
+            (&json!(code), &json!(param)),
+            "{path} {json}"
+        );
         assert!(reply.header_value("x-request-id").is_some(), "{path} {json}");
     }
     assert_eq!(it.get("/generate").header_value("allow"), Some("POST, OPTIONS"));
@@ -230,13 +243,22 @@ fn health_has_every_field() {
     let reply = it.get("/health");
     let data = body(&reply)["data"].clone();
     assert_eq!(reply.status().code(), 200);
-    assert_eq!((&data["status"], &data["healthy"], &data["model_loaded"]), (&json!("healthy"), &json!(true), &json!(true)));
+    assert_eq!(
+        (&data["status"], &data["healthy"], &data["model_loaded"]),
+        (&json!("healthy"), &json!(true), &json!(true))
+    );
     for name in ["scheduler", "model_executor", "tokenizer", "request_queue"] {
         assert_eq!(data["components"][name], true, "{name}");
     }
     for name in [
-        "queue_size", "active_requests", "average_wait_time", "requests_per_second", "average_response_time",
-        "tokens_per_second", "kv_cache_usage", "uptime_seconds",
+        "queue_size",
+        "active_requests",
+        "average_wait_time",
+        "requests_per_second",
+        "average_response_time",
+        "tokens_per_second",
+        "kv_cache_usage",
+        "uptime_seconds",
     ] {
         assert!(data["metrics"][name].is_number(), "{name}");
     }
@@ -248,7 +270,9 @@ fn health_has_every_field() {
 fn nothing_is_generated_before_the_model_is_there() {
     let api = Api::new(Settings::default()).unwrap();
     let router = router(&api);
-    for (path, json) in [("/generate", r#"{"prompt":"a"}"#), ("/encode", r#"{"text":"a"}"#), ("/decode", r#"{"tokens":[]}"#)] {
+    for (path, json) in
+        [("/generate", r#"{"prompt":"a"}"#), ("/encode", r#"{"text":"a"}"#), ("/decode", r#"{"tokens":[]}"#)]
+    {
         let reply = router.handle(Request::new(Method::Post, path).with_body(json.as_bytes()));
         assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (503, &json!("loading")), "{path}");
         assert_eq!(reply.header_value("retry-after"), Some("1"));
@@ -317,7 +341,9 @@ fn foreign_hosts_are_misdirected_whatever_the_method() {
 #[test]
 fn the_page_and_its_files() {
     let it = Fixture::new();
-    for (path, kind) in [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css"), ("/icon.svg", "image/svg+xml")] {
+    for (path, kind) in
+        [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css"), ("/icon.svg", "image/svg+xml")]
+    {
         let reply = it.get(path);
         assert!(reply.content_type().starts_with(kind) && !reply.body().is_empty(), "{path}");
         let policy = reply.header_value("content-security-policy").unwrap();

@@ -15,7 +15,11 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 fn print(config: &Config, facts: &[(&str, String)]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Config { server, model } = config;
-    writeln!(out, "server   {}, body at most {} bytes, queue at most {}", server.address, server.body_bytes_max, server.queue_max)?;
+    writeln!(
+        out,
+        "server   {}, body at most {} bytes, queue at most {}",
+        server.address, server.body_bytes_max, server.queue_max
+    )?;
     match &model.source {
         ModelSource::Demo => writeln!(out, "model    {} (embedded)", model.name)?,
         ModelSource::File(path) => writeln!(out, "model    {} from {}", model.name, path.display())?,

@@ -16,12 +16,7 @@ use crate::{
     engine::request::{Event, FinishReason, Flow, GenerateRequest, Sink, Timeline, Usage},
 };
 
-use super::{
-    Failure,
-    args::GenerateArgs,
-    configure,
-    load,
-};
+use super::{Failure, args::GenerateArgs, configure, load};
 
 /// Events that may wait for the terminal; above the mark the engine pauses.
 const EVENTS_MAX: usize = 1024;

@@ -162,9 +162,24 @@ fn summary(
     let why = if model.threads.is_some() { "as configured" } else { "as many as the CPU quota allows" };
     vec![
         ("model", format!("{} ({origin})", model.name)),
-        ("weights", format!("{}, {} parameters, {}", spec.architecture, count(parameters(gguf)), show_bytes(gguf.file_bytes() as u64))),
+        (
+            "weights",
+            format!(
+                "{}, {} parameters, {}",
+                spec.architecture,
+                count(parameters(gguf)),
+                show_bytes(gguf.file_bytes() as u64)
+            ),
+        ),
         ("context", format!("{} tokens{cut}", room.context)),
-        ("memory", format!("{} for KV at most: {} tokens over all sequences", show_bytes(room.bytes), room.blocks * BLOCK_TOKENS)),
+        (
+            "memory",
+            format!(
+                "{} for KV at most: {} tokens over all sequences",
+                show_bytes(room.bytes),
+                room.blocks * BLOCK_TOKENS
+            ),
+        ),
         ("threads", format!("{threads}, {why}")),
     ]
 }
@@ -207,7 +222,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(context: Option<usize>, kv_bytes: Option<u64>, available: u64, expected: Result<(usize, usize, bool), &str>) {
+    fn check(
+        context: Option<usize>,
+        kv_bytes: Option<u64>,
+        available: u64,
+        expected: Result<(usize, usize, bool), &str>,
+    ) {
         let room = Room::plan(&model(context, kv_bytes), &spec(), 8, Some(available));
         match (room, expected) {
             (Ok(room), Ok(expected)) => assert_eq!((room.blocks, room.context, room.cut), expected),
@@ -234,7 +254,9 @@ mod tests {
 
     #[test]
     fn counts() {
-        for (n, words) in [(3_400_000, "3.4 M"), (596_049_920, "596 M"), (1_720_000_000, "1.7 B"), (70_000_000_000, "70 B")] {
+        for (n, words) in
+            [(3_400_000, "3.4 M"), (596_049_920, "596 M"), (1_720_000_000, "1.7 B"), (70_000_000_000, "70 B")]
+        {
             assert_eq!(count(n), words);
         }
     }

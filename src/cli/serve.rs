@@ -29,12 +29,9 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let server = bind(settings)?;
     let address = server.local_addr();
     let hosts = address.ip().is_loopback().then(|| settings.hosts.clone());
-    let api = Api::new(Settings {
-        queue_timeout: settings.queue_timeout,
-        ping_interval: settings.ping_interval,
-        hosts,
-    })
-    .map_err(|error| Failure::Run(format!("can't start a thread: {error}")))?;
+    let api =
+        Api::new(Settings { queue_timeout: settings.queue_timeout, ping_interval: settings.ping_interval, hosts })
+            .map_err(|error| Failure::Run(format!("can't start a thread: {error}")))?;
     let running = server.start(api::router(&api)).map_err(|error| Failure::Run(format!("can't serve: {error}")))?;
     api.watch(running.handle());
 
@@ -109,7 +106,10 @@ fn greet(address: SocketAddr, loaded: &Loaded, settings: &ServerConfig) -> io::R
     }
     writeln!(out, "Try")?;
     writeln!(out, "  a browser at http://{shown}")?;
-    writeln!(out, "  curl -N http://{shown}/generate_stream -d '{{\"prompt\": \"Once upon a time\", \"max_tokens\": 50}}'")?;
+    writeln!(
+        out,
+        "  curl -N http://{shown}/generate_stream -d '{{\"prompt\": \"Once upon a time\", \"max_tokens\": 50}}'"
+    )?;
     writeln!(out, "  curl http://{shown}/health")?;
     out.flush()
 }

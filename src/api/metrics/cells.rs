@@ -60,7 +60,8 @@ impl Rate {
         let slot = &self.slots[second as usize % Self::SLOTS];
         let stamp = second << 32;
         // A failed exchange means that another thread counted: look again.
-        let bump = |old: u64| Some(if old >> 32 == second { old.saturating_add(n.into()) } else { stamp | u64::from(n) });
+        let bump =
+            |old: u64| Some(if old >> 32 == second { old.saturating_add(n.into()) } else { stamp | u64::from(n) });
         let _ = slot.fetch_update(Relaxed, Relaxed, bump);
     }
 

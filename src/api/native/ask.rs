@@ -74,9 +74,7 @@ impl Ask {
             top_p: fields.number("top_p", 0.0..=1.0)?.unwrap_or(defaults.top_p),
             top_k: fields.integer("top_k", 0..=1_000_000)?.map_or(defaults.top_k, |k| k as u32),
             min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(defaults.min_p),
-            repetition_penalty: fields
-                .number("repetition_penalty", 0.1..=10.0)?
-                .unwrap_or(defaults.repetition_penalty),
+            repetition_penalty: fields.number("repetition_penalty", 0.1..=10.0)?.unwrap_or(defaults.repetition_penalty),
             seed: fields.seed("seed")?,
         };
         request.stop = fields.texts("stop", STOP_MAX, STOP_BYTES_MAX)?;
@@ -118,7 +116,9 @@ fn read_prompt(value: Value) -> Result<Prompt, ApiError> {
     match value {
         Value::String(text) => Ok(Prompt::Text(text)),
         Value::Array(_) => token_list(value, "prompt", usize::MAX).map(Prompt::Tokens),
-        other => Err(ApiError::field("prompt", format!("expected a string or a list of token ids, not {}", kind(&other)))),
+        other => {
+            Err(ApiError::field("prompt", format!("expected a string or a list of token ids, not {}", kind(&other))))
+        }
     }
 }
 
@@ -213,11 +213,34 @@ mod tests {
     #[test]
     fn odd_numbers_never_get_through() {
         let names = [
-            "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "priority", "timeout_ms",
+            "max_tokens",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "seed",
+            "priority",
+            "timeout_ms",
         ];
         let values = [
-            "-9223372036854775808", "-1", "0", "1", "1000000", "1000001", "9223372036854775808", "18446744073709551616",
-            "1e308", "-1e308", "1e-320", "0.5", "\"1\"", "null", "true", "[]", "{}",
+            "-9223372036854775808",
+            "-1",
+            "0",
+            "1",
+            "1000000",
+            "1000001",
+            "9223372036854775808",
+            "18446744073709551616",
+            "1e308",
+            "-1e308",
+            "1e-320",
+            "0.5",
+            "\"1\"",
+            "null",
+            "true",
+            "[]",
+            "{}",
         ];
         for name in names {
             for value in values {

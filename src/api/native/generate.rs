@@ -7,13 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
-    api::{
-        backend::Backend,
-        error::ApiError,
-        metrics::Endpoint,
-        request_id::RequestId,
-        state::Api,
-    },
+    api::{backend::Backend, error::ApiError, metrics::Endpoint, request_id::RequestId, state::Api},
     engine::request::Sink,
     http::{Reply, Request},
 };

@@ -200,7 +200,13 @@ mod tests {
 
     fn finished() -> Event {
         let now = Instant::now();
-        let timeline = Timeline { received: now, admitted: Some(now), first_token: Some(now), finished: Some(now + SOON), preemptions: 0 };
+        let timeline = Timeline {
+            received: now,
+            admitted: Some(now),
+            first_token: Some(now),
+            finished: Some(now + SOON),
+            preemptions: 0,
+        };
         let usage = Usage { prompt_tokens: 3, completion_tokens: 20, cached_tokens: 1 };
         Event::Finished { reason: FinishReason::Length, usage, timeline }
     }
@@ -223,7 +229,10 @@ mod tests {
         let [first, last, done] = &data[..] else { panic!("{data:?}") };
         let first: serde_json::Value = serde_json::from_str(first).unwrap();
         assert_eq!((&first["text"], &first["index"]), (&odd.into(), &0.into()));
-        assert_eq!((&first["token_ids"], &first["finish_reason"]), (&serde_json::json!([1, 2]), &serde_json::Value::Null));
+        assert_eq!(
+            (&first["token_ids"], &first["finish_reason"]),
+            (&serde_json::json!([1, 2]), &serde_json::Value::Null)
+        );
         assert_eq!(first["id"].as_str().unwrap().len(), 32);
         let last: serde_json::Value = serde_json::from_str(last).unwrap();
         assert_eq!((&last["text"], &last["index"], &last["finish_reason"]), (&"".into(), &1.into(), &"length".into()));
