@@ -119,7 +119,7 @@ mod tests {
                 random ^= random << 17;
                 random as usize % bound
             };
-            let (mut buffer, mut model) = (Buffer::default(), VecDeque::new());
+            let (mut buffer, mut model) = (Buffer::default(), VecDeque::<u8>::new());
             for step in 0..300u32 {
                 let bytes = vec![step as u8; next(3 * BLOCK_BYTES / 2)];
                 match next(3) {
