@@ -1,0 +1,40 @@
+//! The command line of this example.
+
+use std::path::PathBuf;
+
+use tokenizers::Result;
+
+pub enum Task {
+    Train,
+    Show { documents: usize },
+    Ask { prompt: String },
+    Complete { prompt: String },
+}
+
+pub struct Options {
+    pub out: PathBuf,
+    pub seed: u64,
+    /// To train on.
+    pub tokens: usize,
+    pub task: Task,
+}
+
+impl Options {
+    pub fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let out = PathBuf::from("src/demo/sconce-demo.gguf");
+        let mut options = Self { out, seed: 1, tokens: 5_000_000, task: Task::Train };
+        while let Some(flag) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
+            match flag.as_str() {
+                "--out" => options.out = value.into(),
+                "--seed" => options.seed = value.parse()?,
+                "--tokens" => options.tokens = value.parse()?,
+                "--show" => options.task = Task::Show { documents: value.parse()? },
+                "--ask" => options.task = Task::Ask { prompt: value },
+                "--complete" => options.task = Task::Complete { prompt: value },
+                _ => return Err(format!("{flag}: expected --out, --seed, --tokens, --show, --ask or --complete").into()),
+            }
+        }
+        Ok(options)
+    }
+}
