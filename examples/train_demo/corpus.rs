@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::facts::{RULES, TOPICS, Topic};
-use crate::grammar::{Chance, phrase};
-use crate::small_talk::{self, SMALL_TALK, UNKNOWN};
+use crate::chance::Chance;
+use crate::grammar::{Grammar, Topic, parse_topics};
+use crate::stories::{acquaintance, made_up_word, story, tale};
+use crate::typing::as_typed;
 
 pub const TURN_START: &str = "<|im_start|>";
 pub const TURN_END: &str = "<|im_end|>";
@@ -31,15 +32,11 @@ impl Part {
 }
 
 /// The questions of the test, as [`normalised`] words.
-pub struct HeldOut(Vec<Vec<String>>);
+struct HeldOut(Vec<Vec<String>>);
 
 impl HeldOut {
-    pub fn new<'a>(questions: impl Iterator<Item = &'a str>) -> Self {
-        Self(questions.map(normalised).collect())
-    }
-
     /// Whether `text` holds one of the questions: its words in a row, or the same words in any order.
-    pub fn contain(&self, text: &str) -> bool {
+    fn contain(&self, text: &str) -> bool {
         let words = normalised(text);
         let sorted: BTreeSet<_> = words.iter().collect();
         self.0.iter().any(|held| {
@@ -54,130 +51,153 @@ fn normalised(text: &str) -> Vec<String> {
     letters.split(|letter: char| !letter.is_alphanumeric()).filter(|w| !w.is_empty()).map(String::from).collect()
 }
 
-/// One document: mostly a conversation of one to three turns, now and then plain text.
-pub fn document(held_out: &HeldOut, chance: &mut Chance) -> Vec<Part> {
-    if chance.happens(0.12) {
-        return plain(held_out, chance);
-    }
-    let mut parts = Vec::new();
-    if chance.happens(0.1) {
-        parts.push(Part::given(format!("{TURN_START}system\n{}{TURN_END}\n", system(chance))));
-    }
-    let turns = *chance.pick(&[1, 1, 1, 1, 1, 1, 2, 2, 3]);
-    for _ in 0..turns {
-        let (question, answer) = exchange(held_out, chance);
-        parts.push(Part::given(format!("{TURN_START}user\n{question}{TURN_END}\n{TURN_START}assistant\n")));
-        parts.push(Part::answer(format!("{answer}{TURN_END}")));
-        parts.push(Part::given("\n".into()));
-    }
-    parts
+pub struct Corpus {
+    grammar: Grammar,
+    /// Questions about Sconce itself.
+    sconce: Vec<Topic>,
+    small_talk: Vec<Topic>,
+    /// What a tiny model can't know.
+    unknown: Vec<Topic>,
+    held_out: HeldOut,
 }
 
-/// Text for clients that send a bare prompt without the chat template.
-fn plain(held_out: &HeldOut, chance: &mut Chance) -> Vec<Part> {
-    let (given, answer) = match chance.below(10) {
-        0 => ("Once upon a time".to_string(), {
-            let thing = *chance.pick(&["lamp", "cat", "candle", "bird", "fox", "token"]);
-            small_talk::tale(thing, chance)["Once upon a time".len()..].to_string()
-        }),
-        1 => ("Sconce is".to_string(), TOPICS[0].answer["Sconce is".len()..].to_string()),
-        2..4 => {
-            let (question, answer) = exchange(held_out, chance);
-            (format!("Q: {question}\nA:"), format!(" {answer}"))
+impl Corpus {
+    pub fn new<'a>(held_out: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            grammar: Grammar::parse(include_str!("text/rules.txt")),
+            sconce: parse_topics(include_str!("text/sconce.txt")),
+            small_talk: parse_topics(include_str!("text/small_talk.txt")),
+            unknown: parse_topics(include_str!("text/unknown.txt")),
+            held_out: HeldOut(held_out.map(normalised).collect()),
         }
-        _ => {
-            let (question, answer) = exchange(held_out, chance);
-            (question, format!("\n{answer}"))
+    }
+
+    /// One document: mostly a conversation of one to three turns, now and then plain text.
+    pub fn document(&self, chance: &mut Chance) -> Vec<Part> {
+        let parts = if chance.happens(0.12) { self.plain(chance) } else { self.conversation(chance) };
+        let text: String = parts.iter().map(|part| part.text.as_str()).collect();
+        assert!(!self.held_out.contain(&text), "a held-out question got into the corpus: {text}");
+        parts
+    }
+
+    fn conversation(&self, chance: &mut Chance) -> Vec<Part> {
+        let mut parts = Vec::new();
+        if chance.happens(0.1) {
+            parts.push(Part::given(format!("{TURN_START}system\n{}{TURN_END}\n", self.system(chance))));
         }
-    };
-    vec![Part::given(given), Part::answer(format!("{answer}{TURN_END}")), Part::given("\n".into())]
-}
+        let turns = *chance.pick(&[1, 1, 1, 1, 1, 1, 2, 2, 3]);
+        for _ in 0..turns {
+            let (question, answer) = self.exchange(chance);
+            parts.push(Part::given(format!("{TURN_START}user\n{question}{TURN_END}\n{TURN_START}assistant\n")));
+            parts.push(Part::answer(format!("{answer}{TURN_END}")));
+            parts.push(Part::given("\n".into()));
+        }
+        parts
+    }
 
-fn system(chance: &mut Chance) -> String {
-    phrase(
-        "[You are|You are always] [a|the] [helpful|friendly|kind|useful|concise|polite|good|clever] [assistant|chatbot|model|ai assistant|expert|helper]. \
-         [|Answer briefly.|Be concise.|Answer in English.|Think first.|Help the user.|Do not lie.]",
-        RULES,
-        chance,
-    )
-}
-
-/// A question, as people type it, and its answer.
-fn exchange(held_out: &HeldOut, chance: &mut Chance) -> (String, String) {
-    loop {
-        let (question, answer) = match chance.below(100) {
-            0..62 => from_topic(chance.pick(TOPICS), chance),
-            62..74 => from_topic(chance.pick(SMALL_TALK), chance),
-            74..90 => (small_talk::unknown_question(chance), UNKNOWN.to_string()),
-            90..93 => small_talk::acquaintance(chance),
-            _ => small_talk::story(chance),
+    /// Text for clients that send a bare prompt without the chat template.
+    fn plain(&self, chance: &mut Chance) -> Vec<Part> {
+        let (given, answer) = match chance.below(10) {
+            0 => {
+                let thing = *chance.pick(&["lamp", "cat", "candle", "bird", "fox", "token"]);
+                split_after("Once upon a time", &tale(&self.grammar, thing, chance))
+            }
+            1 => split_after("Sconce is", &self.sconce[0].answer),
+            2..4 => {
+                let (question, answer) = self.exchange(chance);
+                (format!("Q: {question}\nA:"), format!(" {answer}"))
+            }
+            _ => {
+                let (question, answer) = self.exchange(chance);
+                (question, format!("\n{answer}"))
+            }
         };
-        let typed = as_typed(&question, chance);
-        if !held_out.contain(&question) && !held_out.contain(&typed) {
-            return (typed, answer);
+        vec![Part::given(given), Part::answer(format!("{answer}{TURN_END}")), Part::given("\n".into())]
+    }
+
+    fn system(&self, chance: &mut Chance) -> String {
+        self.grammar.phrase(
+            "[You are|You are always] [a|the] [helpful|friendly|kind|useful|concise|polite|good|clever] \
+             [assistant|chatbot|model|ai assistant|expert|helper]. \
+             [|Answer briefly.|Be concise.|Answer in English.|Think first.|Help the user.|Do not lie.]",
+            chance,
+        )
+    }
+
+    /// A question, as people type it, and its answer.
+    fn exchange(&self, chance: &mut Chance) -> (String, String) {
+        loop {
+            let (question, answer) = match chance.below(100) {
+                0..62 => self.grammar.ask(chance.pick(&self.sconce), chance),
+                62..74 => self.grammar.ask(chance.pick(&self.small_talk), chance),
+                74..90 => {
+                    let (question, answer) = self.grammar.ask(&self.unknown[0], chance);
+                    (self.filled(&question, chance), answer)
+                }
+                90..93 => acquaintance(&self.grammar, chance),
+                _ => story(&self.grammar, chance),
+            };
+            let typed = as_typed(&question, chance);
+            if !self.held_out.contain(&question) && !self.held_out.contain(&typed) {
+                return (typed, answer);
+            }
         }
     }
-}
 
-fn from_topic(topic: &Topic, chance: &mut Chance) -> (String, String) {
-    let pattern = *chance.pick(topic.questions);
-    (phrase(pattern, RULES, chance), topic.answer.to_string())
-}
-
-/// Courtesies, capitals, punctuation and slips of the finger.
-fn as_typed(question: &str, chance: &mut Chance) -> String {
-    const BEFORE: &[&str] = &[
-        "please", "hi,", "hello,", "hey,", "ok,", "so", "and", "sorry,", "excuse me,", "one question:", "quick question:", "tell me,",
-        "well,", "now", "I wonder:", "dear model,", "sconce,", "ok so", "hey there,", "but",
-    ];
-    const AFTER: &[&str] =
-        &[", please", " please", ", thanks", " then", " again", " exactly", " now", " by the way", " here", " actually", ", do you know"];
-    let mut text = question.to_string();
-    if chance.happens(0.15) {
-        text = format!("{} {text}", chance.pick(BEFORE));
-    }
-    if chance.happens(0.12) {
-        let after = *chance.pick(AFTER);
-        text.push_str(after);
-    }
-    if chance.happens(0.12) {
-        text = with_slip(&text, chance);
-    }
-    match chance.below(20) {
-        0..9 => text = small_talk::capitalised(&text),
-        9..12 => text = small_talk::capitalised(&text).replace("sconce", "Sconce").replace(" i ", " I "),
-        12 => text = text.to_uppercase(),
-        _ => {}
-    }
-    let asks = !["hello", "thank", "my name", "tell", "show", "give"].iter().any(|start| question.starts_with(start));
-    let end = match chance.below(10) {
-        0..5 if asks => "?",
-        0..3 => ".",
-        5 => ".",
-        6 => "!",
-        7 => "?",
-        _ => "",
-    };
-    text + end
-}
-
-/// Swaps, drops or doubles one letter of a longer word, or leaves out a short one.
-fn with_slip(text: &str, chance: &mut Chance) -> String {
-    let mut words: Vec<String> = text.split(' ').map(String::from).collect();
-    let at = chance.below(words.len());
-    if words[at].len() < 4 && words.len() > 3 {
-        words.remove(at);
-        return words.join(" ");
-    }
-    let mut letters: Vec<char> = words[at].chars().collect();
-    if letters.len() > 4 && letters.iter().all(|letter| letter.is_alphabetic()) {
-        let slip = 1 + chance.below(letters.len() - 2);
-        match chance.below(3) {
-            0 => letters.swap(slip, slip + 1),
-            1 => drop(letters.remove(slip)),
-            _ => letters.insert(slip, letters[slip]),
+    /// Puts values in the places of `{subject}`, `{word}` and `{number}`.
+    fn filled(&self, pattern: &str, chance: &mut Chance) -> String {
+        let mut out = String::new();
+        let mut rest = pattern;
+        while let Some((before, (name, after))) = rest.split_once('{').and_then(|(b, r)| Some((b, r.split_once('}')?)))
+        {
+            out.push_str(before);
+            match name {
+                "subject" => out.push_str(&self.grammar.phrase("<subject>", chance)),
+                "number" => {
+                    let bound = *chance.pick(&[10, 100, 3000]);
+                    out.push_str(&chance.below(bound).to_string());
+                }
+                _ => out.push_str(&made_up_word(chance)),
+            }
+            rest = after;
         }
+        out + rest
     }
-    words[at] = letters.into_iter().collect();
-    words.join(" ")
+}
+
+fn split_after(start: &str, text: &str) -> (String, String) {
+    (start.into(), text.strip_prefix(start).unwrap_or(text).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, held: bool) {
+        let held_out = HeldOut(vec![normalised("What's the default port?")]);
+        assert_eq!(held_out.contain(text), held, "{text}");
+    }
+
+    #[test]
+    fn a_held_out_question_is_found_however_it_is_dressed() {
+        check("whats the default port", true);
+        check("Hello, WHAT'S THE DEFAULT PORT, please!", true);
+        check("the default port: what's?", true);
+        check("what is the default port", false);
+        check("what's the default host and port", false);
+    }
+
+    #[test]
+    fn documents_never_hold_a_held_out_question() {
+        let question = "What is Sconce written in?";
+        let asked = |corpus: &Corpus| {
+            let mut chance = Chance::new(7);
+            let held_out = HeldOut(vec![normalised(question)]);
+            let texts = (0..20_000).map(|_| corpus.document(&mut chance).into_iter().map(|part| part.text).collect());
+            texts.filter(|text: &String| held_out.contain(text)).count()
+        };
+        assert!(asked(&Corpus::new([].into_iter())) > 0, "the patterns do give it");
+        assert_eq!(asked(&Corpus::new([question].into_iter())), 0);
+    }
 }

@@ -29,8 +29,7 @@ impl Question {
 pub fn score(path: &Path, shape: Shape, tokenizer: &Tokenizer, questions: &[Question], verbose: bool) -> Result<usize> {
     let mut right = 0;
     for question in questions {
-        let prompt = format!("{TURN_START}user\n{}{TURN_END}\n{TURN_START}assistant\n", question.question);
-        let answer = complete(path, shape, tokenizer, &prompt)?;
+        let answer = answer(path, shape, tokenizer, &question.question)?;
         if question.is_answered_by(&answer) {
             right += 1;
         } else if verbose {
@@ -40,8 +39,9 @@ pub fn score(path: &Path, shape: Shape, tokenizer: &Tokenizer, questions: &[Ques
     Ok(right)
 }
 
-/// The greedy continuation of `prompt`, up to 100 tokens.
-pub fn complete(path: &Path, shape: Shape, tokenizer: &Tokenizer, prompt: &str) -> Result<String> {
+/// The greedy answer to `question`, up to 100 tokens.
+pub fn answer(path: &Path, shape: Shape, tokenizer: &Tokenizer, question: &str) -> Result<String> {
+    let prompt = format!("{TURN_START}user\n{question}{TURN_END}\n{TURN_START}assistant\n");
     let mut model = load_reference(path, shape)?;
     let end = tokenizer.token_to_id(TURN_END);
     let mut tokens = tokenizer.encode(prompt, false)?.get_ids().to_vec();

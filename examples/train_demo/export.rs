@@ -41,8 +41,9 @@ fn names(layers: usize) -> Vec<(String, String)> {
     ];
     for layer in 0..layers {
         names.extend(
-            LAYER_NAMES
-                .map(|(ours, gguf)| (format!("model.layers.{layer}.{ours}.weight"), format!("blk.{layer}.{gguf}.weight"))),
+            LAYER_NAMES.map(|(ours, gguf)| {
+                (format!("model.layers.{layer}.{ours}.weight"), format!("blk.{layer}.{gguf}.weight"))
+            }),
         );
     }
     names
@@ -51,7 +52,8 @@ fn names(layers: usize) -> Vec<(String, String)> {
 fn metadata(shape: Shape, tokens: &[String], merges: &[String]) -> Vec<(&'static str, Value)> {
     let strings = |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect());
     let id = |text: &str| Value::U32(tokens.iter().position(|token| token == text).expect("a special token") as u32);
-    let kinds = tokens.iter().map(|token| if token.starts_with("<|") && token.ends_with("|>") { CONTROL } else { NORMAL });
+    let kinds =
+        tokens.iter().map(|token| if token.starts_with("<|") && token.ends_with("|>") { CONTROL } else { NORMAL });
     vec![
         ("general.architecture", Value::String("qwen3".into())),
         ("general.type", Value::String("model".into())),
@@ -105,10 +107,15 @@ pub fn save(path: &Path, model: &Qwen3, tokens: &[String], merges: &[String]) ->
 pub fn load_reference(path: &Path, shape: Shape) -> Result<qwen3::ModelForCausalLM> {
     let mut file = fs::File::open(path)?;
     let content = Content::read(&mut file)?;
-    let mut weights: HashMap<String, Tensor> = HashMap::new();
+    let mut weights = HashMap::new();
     for (ours, gguf) in names(shape.layers) {
         weights.insert(ours, content.tensor(&mut file, &gguf, &Device::Cpu)?.dequantize(&Device::Cpu)?);
     }
+    reference(weights, shape)
+}
+
+/// candle-transformers' Qwen3 with these weights.
+pub fn reference(weights: HashMap<String, Tensor>, shape: Shape) -> Result<qwen3::ModelForCausalLM> {
     let config = qwen3::Config {
         vocab_size: shape.vocabulary,
         hidden_size: shape.hidden,

@@ -117,3 +117,48 @@ impl CustomOp1 for CrossEntropy {
         Ok(Some(Tensor::from_vec(gradient, (rows, vocabulary), logits.device())?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::chance::Chance;
+
+    /// Compares the gradient of `loss` with differences of its values.
+    #[track_caller]
+    fn check(dimensions: &[usize], loss: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+        let mut chance = Chance::new(11);
+        let count = dimensions.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| chance.normal() as f32).collect();
+        let at = Var::from_vec(values.clone(), dimensions, &Device::Cpu)?;
+        let gradients = loss(&at)?.backward()?;
+        let gradient = gradients.get(&at).unwrap().flatten_all()?.to_vec1::<f32>()?;
+        for i in 0..count {
+            let value_at = |step: f32| -> Result<f32> {
+                let mut values = values.clone();
+                values[i] += step;
+                loss(&Tensor::from_vec(values, dimensions, &Device::Cpu)?)?.to_scalar()
+            };
+            let slope = (value_at(0.01)? - value_at(-0.01)?) / 0.02;
+            assert!((slope - gradient[i]).abs() < 2e-3, "value {i}: slope {slope}, gradient {}", gradient[i]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_the_slopes() -> Result<()> {
+        let factors: Vec<f32> = (0..40).map(|i| ((i * 7) % 13) as f32 / 5.0).collect();
+        let factors = Tensor::from_vec(factors, (2, 4, 5), &Device::Cpu)?.narrow(2, 0, 4)?;
+        check(&[2, 4, 4], |scores| (causal_softmax(scores, 0.7)? * &factors)?.sum_all())?;
+        check(&[3, 6], |logits| cross_entropy(logits, vec![2, 0, 5], vec![1.0, 0.1, 0.5]))
+    }
+
+    #[test]
+    fn attention_never_sees_what_comes_later() -> Result<()> {
+        let weights = causal_softmax(&Tensor::ones((2, 6, 3), candle_core::DType::F32, &Device::Cpu)?, 1.0)?;
+        let block = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1.0 / 3.0; 3]];
+        assert_eq!(weights.flatten_all()?.to_vec1::<f32>()?, [block.as_flattened(); 4].concat());
+        Ok(())
+    }
+}

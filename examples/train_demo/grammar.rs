@@ -1,76 +1,82 @@
-//! Phrases from patterns: `how [can|do] i stop [it|]` stands for four sentences, `<how>` for a pattern of its own.
-//!
-//! Also the only source of chance in this example, so that one seed gives one corpus and one initialisation.
+//! Sentences from patterns: `how [can|do] i stop [it|]` stands for four, `<how>` for a pattern of its own.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, seeded, the same on every machine.
-pub struct Chance(u64);
+use crate::chance::Chance;
 
-impl Chance {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
+/// One topic: patterns of questions, and the answer to them all.
+pub struct Topic {
+    pub questions: Vec<String>,
+    pub answer: String,
+}
+
+/// What each `<name>` stands for.
+pub struct Grammar {
+    rules: Vec<(String, String)>,
+}
+
+impl Grammar {
+    /// From lines of `name: pattern`.
+    pub fn parse(text: &str) -> Self {
+        let rule = |line: String| line.split_once(": ").map(|(name, pattern)| (name.into(), pattern.into()));
+        Self { rules: lines(text).into_iter().filter_map(rule).collect() }
     }
 
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    /// One sentence of `pattern`, with single spaces.
+    pub fn phrase(&self, pattern: &str, chance: &mut Chance) -> String {
+        let mut out = String::new();
+        self.expand(pattern, chance, &mut out);
+        let words: Vec<_> = out.split(' ').filter(|word| !word.is_empty()).collect();
+        words.join(" ")
     }
 
-    /// Below `bound`, which is not 0.
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+    /// A question on `topic` and the answer.
+    pub fn ask(&self, topic: &Topic, chance: &mut Chance) -> (String, String) {
+        let pattern = chance.pick(&topic.questions);
+        (self.phrase(pattern, chance), topic.answer.clone())
     }
 
-    /// In [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    pub fn happens(&mut self, probability: f64) -> bool {
-        self.unit() < probability
-    }
-
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-
-    /// Standard normal (Box and Muller).
-    pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.unit()).cos()
+    fn expand(&self, pattern: &str, chance: &mut Chance, out: &mut String) {
+        let mut rest = pattern;
+        while let Some(at) = rest.find(['[', '<']) {
+            out.push_str(&rest[..at]);
+            if rest.as_bytes()[at] == b'<' {
+                let end = at + rest[at..].find('>').expect("a closed <name>");
+                let name = &rest[at + 1..end];
+                let rule = self.rules.iter().find(|(rule, _)| rule == name);
+                let (_, rule) = rule.unwrap_or_else(|| panic!("no rule {name:?}"));
+                self.expand(rule, chance, out);
+                rest = &rest[end + 1..];
+            } else {
+                let (choices, after) = alternatives(&rest[at + 1..]);
+                self.expand(choices[chance.below(choices.len())], chance, out);
+                rest = after;
+            }
+        }
+        out.push_str(rest);
     }
 }
 
-/// Named patterns that others refer to as `<name>`.
-pub type Rules = &'static [(&'static str, &'static str)];
-
-/// One sentence of `pattern`, with single spaces.
-pub fn phrase(pattern: &str, rules: Rules, chance: &mut Chance) -> String {
-    let mut out = String::new();
-    expand(pattern, rules, chance, &mut out);
-    let words: Vec<_> = out.split(' ').filter(|word| !word.is_empty()).collect();
-    words.join(" ")
-}
-
-fn expand(pattern: &str, rules: Rules, chance: &mut Chance, out: &mut String) {
-    let mut rest = pattern;
-    while let Some(at) = rest.find(['[', '<']) {
-        out.push_str(&rest[..at]);
-        if rest.as_bytes()[at] == b'<' {
-            let end = at + rest[at..].find('>').expect("a closed <name>");
-            let name = &rest[at + 1..end];
-            let (_, rule) = rules.iter().find(|(rule, _)| *rule == name).unwrap_or_else(|| panic!("no rule {name}"));
-            expand(rule, rules, chance, out);
-            rest = &rest[end + 1..];
-        } else {
-            let (choices, after) = alternatives(&rest[at + 1..]);
-            let choice = choices[chance.below(choices.len())];
-            expand(choice, rules, chance, out);
-            rest = after;
+/// Topics from text: lines of patterns, then a line `= answer`.
+pub fn parse_topics(text: &str) -> Vec<Topic> {
+    let (mut topics, mut questions) = (Vec::new(), Vec::new());
+    for line in lines(text) {
+        match line.strip_prefix("= ") {
+            Some(answer) => topics.push(Topic { questions: std::mem::take(&mut questions), answer: answer.into() }),
+            None => questions.push(line),
         }
     }
-    out.push_str(rest);
+    topics
+}
+
+/// The lines of `text` that are neither empty nor comments; an indented line goes on where the one before it ended.
+fn lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match (line.strip_prefix("  "), lines.last_mut()) {
+            (Some(rest), Some(last)) => last.push_str(rest),
+            _ => lines.push(line.into()),
+        }
+    }
+    lines
 }
 
 /// Splits what follows a `[` into its choices and what stands behind the matching `]`.
@@ -92,4 +98,39 @@ fn alternatives(pattern: &str) -> (Vec<&str>, &str) {
         }
     }
     panic!("no closing bracket in {pattern:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, sentences: &[&str]) {
+        let grammar = Grammar::parse("# colours\ncolour: [red|\n  green]\n");
+        let mut chance = Chance::new(3);
+        let seen: BTreeSet<_> = (0..200).map(|_| grammar.phrase(pattern, &mut chance)).collect();
+        assert_eq!(seen, sentences.iter().map(|sentence| sentence.to_string()).collect(), "{pattern}");
+    }
+
+    #[test]
+    fn patterns_stand_for_their_sentences() {
+        check("plain", &["plain"]);
+        check("[a|b] c", &["a c", "b c"]);
+        check("a [|very] b", &["a b", "a very b"]);
+        check("[a [b|c]|d]", &["a b", "a c", "d"]);
+        check("a[, b|]", &["a, b", "a"]);
+        check(
+            "<colour> [lamp|<colour>]",
+            &["green green", "green lamp", "green red", "red green", "red lamp", "red red"],
+        );
+    }
+
+    #[test]
+    fn topics_end_with_their_answer() {
+        let topics = parse_topics("# comment\none\ntwo\n  more\n= yes\n\nthree\n= no\n");
+        let parts: Vec<_> = topics.iter().map(|topic| (topic.questions.join("/"), topic.answer.as_str())).collect();
+        assert_eq!(parts, [("one/twomore".to_string(), "yes"), ("three".to_string(), "no")]);
+    }
 }

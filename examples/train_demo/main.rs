@@ -9,18 +9,20 @@
 //! same in kind, not bit for bit. Every few minutes the model so far is written to `--out` and asked the held-out
 //! questions of `tests/data/demo_questions.json`, none of which it ever trains on.
 //!
-//! `--show N` prints N documents of the corpus; `--ask TEXT` puts a question to the file at `--out`.
+//! `--show N` prints N documents of the corpus; `--ask TEXT`, as often as
+//! you like, puts questions to the file at `--out`.
 
+mod chance;
 mod corpus;
 mod evaluate;
 mod export;
-mod facts;
 mod fused;
 mod grammar;
 mod model;
 mod options;
 mod packing;
-mod small_talk;
+mod stories;
+mod typing;
 mod vocabulary;
 
 use std::time::{Duration, Instant};
@@ -30,9 +32,9 @@ use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use tokenizers::{Result, Tokenizer};
 
-use corpus::{HeldOut, TURN_END, TURN_START};
+use chance::Chance;
+use corpus::Corpus;
 use evaluate::Question;
-use grammar::Chance;
 use model::{Qwen3, Shape};
 use options::{Options, Task};
 use packing::Packer;
@@ -62,25 +64,25 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(240);
 fn main() -> Result<()> {
     let options = Options::from_arguments(std::env::args().skip(1))?;
     let questions: Vec<Question> = serde_json::from_str(HELD_OUT)?;
-    let held_out = HeldOut::new(questions.iter().map(|question| question.question.as_str()));
+    let corpus = Corpus::new(questions.iter().map(|question| question.question.as_str()));
     let mut chance = Chance::new(options.seed);
 
     if let Task::Show { documents } = options.task {
         for _ in 0..documents {
-            let text: String = corpus::document(&held_out, &mut chance).into_iter().map(|part| part.text).collect();
+            let text: String = corpus.document(&mut chance).into_iter().map(|part| part.text).collect();
             println!("{text}");
         }
         return Ok(());
     }
-    let documents = (0..TOKENIZER_DOCUMENTS).map(|_| corpus::document(&held_out, &mut chance));
+    let documents = (0..TOKENIZER_DOCUMENTS).map(|_| corpus.document(&mut chance));
     let tokenizer = vocabulary::train(documents, SHAPE.vocabulary)?;
     match &options.task {
-        Task::Ask { prompt } => {
-            let prompt = format!("{TURN_START}user\n{prompt}{TURN_END}\n{TURN_START}assistant\n");
-            println!("{}", evaluate::complete(&options.out, SHAPE, &tokenizer, &prompt)?);
+        Task::Ask { questions } => {
+            for question in questions {
+                println!("{question} → {}", evaluate::answer(&options.out, SHAPE, &tokenizer, question)?);
+            }
         }
-        Task::Complete { prompt } => println!("{}", evaluate::complete(&options.out, SHAPE, &tokenizer, prompt)?),
-        _ => train(&options, &questions, &held_out, &tokenizer, chance)?,
+        _ => train(&options, &questions, &corpus, &tokenizer, chance)?,
     }
     Ok(())
 }
@@ -88,7 +90,7 @@ fn main() -> Result<()> {
 fn train(
     options: &Options,
     questions: &[Question],
-    held_out: &HeldOut,
+    corpus: &Corpus,
     tokenizer: &Tokenizer,
     mut chance: Chance,
 ) -> Result<()> {
@@ -96,7 +98,7 @@ fn train(
     let model = Qwen3::new(SHAPE, &mut chance)?;
     let parameters = ParamsAdamW { lr: 0.0, beta1: 0.9, beta2: 0.98, eps: 1e-9, weight_decay: 0.05 };
     let mut optimizer = AdamW::new(model.weights.values().cloned().collect(), parameters)?;
-    let mut packer = Packer::new(tokenizer, held_out, ROW_LENGTH, SHAPE.context);
+    let mut packer = Packer::new(tokenizer, corpus, ROW_LENGTH, SHAPE.context);
     let steps = options.tokens.div_ceil(ROWS * ROW_LENGTH);
     println!("{} parameters, {} tokens in the vocabulary, {steps} steps", model.parameters(), tokens.len());
 

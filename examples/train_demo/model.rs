@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, Device, Result, Tensor, Var};
 
+use crate::chance::Chance;
 use crate::fused;
-use crate::grammar::Chance;
 
 /// The dimensions of the network. All are multiples of 32, a Q8_0 block.
 #[derive(Debug, Clone, Copy)]
@@ -134,8 +134,7 @@ impl Qwen3 {
     /// Cosines and sines of RoPE's angles, each (rows, 1, length, head_dim / 2).
     fn rope(&self, positions: &[u32], rows: usize, length: usize) -> Result<(Tensor, Tensor)> {
         let half = self.shape.head_dim / 2;
-        let frequencies: Vec<f64> =
-            (0..half).map(|i| self.shape.rope_theta.powf(-(i as f64) / half as f64)).collect();
+        let frequencies: Vec<f64> = (0..half).map(|i| self.shape.rope_theta.powf(-(i as f64) / half as f64)).collect();
         let angles: Vec<f32> =
             positions.iter().flat_map(|&at| frequencies.iter().map(move |f| (at as f64 * f) as f32)).collect();
         let angles = Tensor::from_vec(angles, (rows, 1, length, half), &Device::Cpu)?;
@@ -151,4 +150,44 @@ fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
     let rotated_a = (a.broadcast_mul(cos)? - b.broadcast_mul(sin)?)?;
     let rotated_b = (b.broadcast_mul(cos)? + a.broadcast_mul(sin)?)?;
     Tensor::cat(&[rotated_a, rotated_b], D::Minus1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_candle_transformers() -> Result<()> {
+        let shape = Shape {
+            vocabulary: 96,
+            hidden: 64,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 32,
+            feed_forward: 96,
+            context: 64,
+            rope_theta: 10_000.0,
+            rms_eps: 1e-6,
+        };
+        let mut chance = Chance::new(5);
+        let mut model = Qwen3::new(shape, &mut chance)?;
+        for weight in model.weights.values_mut() {
+            // Far from the start, so that norms and attention matter.
+            let values: Vec<f32> = (0..weight.elem_count()).map(|_| chance.normal() as f32 * 0.3).collect();
+            weight.set(&Tensor::from_vec(values, weight.shape(), &Device::Cpu)?)?;
+        }
+        let weights = model.weights.iter().map(|(name, weight)| (name.clone(), weight.as_tensor().clone())).collect();
+        let mut reference = crate::export::reference(weights, shape)?;
+
+        let tokens: Vec<u32> = (0..20).map(|_| chance.below(96) as u32).collect();
+        let positions: Vec<u32> = (0..20).collect();
+        let ours = model.forward(&Tensor::from_vec(tokens.clone(), (1, 20), &Device::Cpu)?, &positions)?;
+        for (at, token) in tokens.iter().enumerate() {
+            let theirs = reference.forward(&Tensor::new(&[[*token]], &Device::Cpu)?, at)?.flatten_all()?;
+            let difference = (ours.get(at)? - theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(difference < 1e-3, "position {at}: {difference}");
+        }
+        Ok(())
+    }
 }

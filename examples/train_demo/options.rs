@@ -6,9 +6,13 @@ use tokenizers::Result;
 
 pub enum Task {
     Train,
-    Show { documents: usize },
-    Ask { prompt: String },
-    Complete { prompt: String },
+    Show {
+        documents: usize,
+    },
+    /// One chat each.
+    Ask {
+        questions: Vec<String>,
+    },
 }
 
 pub struct Options {
@@ -30,9 +34,13 @@ impl Options {
                 "--seed" => options.seed = value.parse()?,
                 "--tokens" => options.tokens = value.parse()?,
                 "--show" => options.task = Task::Show { documents: value.parse()? },
-                "--ask" => options.task = Task::Ask { prompt: value },
-                "--complete" => options.task = Task::Complete { prompt: value },
-                _ => return Err(format!("{flag}: expected --out, --seed, --tokens, --show, --ask or --complete").into()),
+                "--ask" => match &mut options.task {
+                    Task::Ask { questions } => questions.push(value),
+                    _ => options.task = Task::Ask { questions: vec![value] },
+                },
+                _ => {
+                    return Err(format!("{flag}: expected --out, --seed, --tokens, --show or --ask").into());
+                }
             }
         }
         Ok(options)

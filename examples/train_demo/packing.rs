@@ -6,8 +6,8 @@
 
 use tokenizers::{Result, Tokenizer};
 
-use crate::corpus::{self, HeldOut};
-use crate::grammar::Chance;
+use crate::chance::Chance;
+use crate::corpus::Corpus;
 
 /// What a token that is not part of an answer counts in the loss.
 const GIVEN_WEIGHT: f32 = 0.1;
@@ -23,14 +23,14 @@ pub struct Rows {
 
 pub struct Packer<'a> {
     tokenizer: &'a Tokenizer,
-    held_out: &'a HeldOut,
+    corpus: &'a Corpus,
     length: usize,
     context: usize,
 }
 
 impl<'a> Packer<'a> {
-    pub fn new(tokenizer: &'a Tokenizer, held_out: &'a HeldOut, length: usize, context: usize) -> Self {
-        Self { tokenizer, held_out, length, context }
+    pub fn new(tokenizer: &'a Tokenizer, corpus: &'a Corpus, length: usize, context: usize) -> Self {
+        Self { tokenizer, corpus, length, context }
     }
 
     pub fn batch(&mut self, rows: usize, chance: &mut Chance) -> Result<Rows> {
@@ -47,12 +47,7 @@ impl<'a> Packer<'a> {
         let mut gap_left = if chance.happens(0.5) { self.context - self.length - 1 } else { 0 };
         let mut position = 0;
         while tokens.len() <= self.length {
-            let parts = corpus::document(self.held_out, chance);
-            let text: String = parts.iter().map(|part| part.text.as_str()).collect();
-            if self.held_out.contain(&text) {
-                return Err(format!("a held-out question got into the corpus: {text}").into());
-            }
-            for part in parts {
+            for part in self.corpus.document(chance) {
                 let encoding = self.tokenizer.encode_fast(part.text, false)?;
                 for &id in encoding.get_ids() {
                     tokens.push(id);

@@ -11,7 +11,8 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, Result, Tokenizer};
 use crate::corpus::{PADDING, Part, TURN_END, TURN_START};
 
 /// How Qwen2 cuts text before BPE; GGUF calls it `tokenizer.ggml.pre = "qwen2"`.
-const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const SPLIT: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Learns `size` tokens, the three special ones (ids 0, 1, 2) and all 256 bytes among them.
 pub fn train(documents: impl Iterator<Item = Vec<Part>> + Send, size: usize) -> Result<Tokenizer> {
