@@ -1,0 +1,169 @@
+//! How tensor values are stored: ggml's number and block formats, and how many bytes they take.
+//!
+//! Knows sizes only; what the bits mean is the kernels' business. Formats that ggml has removed are not here, so a
+//! file that uses one is refused.
+
+use std::fmt;
+
+/// A tensor's storage format, as ggml numbers them (`ggml.h`, `enum ggml_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TensorType {
+    F32,
+    F16,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q8_1,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+    Q8K,
+    Iq2Xxs,
+    Iq2Xs,
+    Iq3Xxs,
+    Iq1S,
+    Iq4Nl,
+    Iq3S,
+    Iq2S,
+    Iq4Xs,
+    I8,
+    I16,
+    I32,
+    I64,
+    F64,
+    Iq1M,
+    Bf16,
+    Tq1_0,
+    Tq2_0,
+    Mxfp4,
+    Nvfp4,
+    Q1_0,
+    Q2_0,
+}
+
+/// (type, ggml's number, ggml's name, values per block, bytes per block).
+const TABLE: [(TensorType, u32, &str, usize, usize); 35] = {
+    use TensorType::*;
+    [
+        (F32, 0, "f32", 1, 4),
+        (F16, 1, "f16", 1, 2),
+        (Q4_0, 2, "q4_0", 32, 18),
+        (Q4_1, 3, "q4_1", 32, 20),
+        (Q5_0, 6, "q5_0", 32, 22),
+        (Q5_1, 7, "q5_1", 32, 24),
+        (Q8_0, 8, "q8_0", 32, 34),
+        (Q8_1, 9, "q8_1", 32, 36),
+        (Q2K, 10, "q2_K", 256, 84),
+        (Q3K, 11, "q3_K", 256, 110),
+        (Q4K, 12, "q4_K", 256, 144),
+        (Q5K, 13, "q5_K", 256, 176),
+        (Q6K, 14, "q6_K", 256, 210),
+        (Q8K, 15, "q8_K", 256, 292),
+        (Iq2Xxs, 16, "iq2_xxs", 256, 66),
+        (Iq2Xs, 17, "iq2_xs", 256, 74),
+        (Iq3Xxs, 18, "iq3_xxs", 256, 98),
+        (Iq1S, 19, "iq1_s", 256, 50),
+        (Iq4Nl, 20, "iq4_nl", 32, 18),
+        (Iq3S, 21, "iq3_s", 256, 110),
+        (Iq2S, 22, "iq2_s", 256, 82),
+        (Iq4Xs, 23, "iq4_xs", 256, 136),
+        (I8, 24, "i8", 1, 1),
+        (I16, 25, "i16", 1, 2),
+        (I32, 26, "i32", 1, 4),
+        (I64, 27, "i64", 1, 8),
+        (F64, 28, "f64", 1, 8),
+        (Iq1M, 29, "iq1_m", 256, 56),
+        (Bf16, 30, "bf16", 1, 2),
+        (Tq1_0, 34, "tq1_0", 256, 54),
+        (Tq2_0, 35, "tq2_0", 256, 66),
+        (Mxfp4, 39, "mxfp4", 32, 17),
+        (Nvfp4, 40, "nvfp4", 64, 36),
+        (Q1_0, 41, "q1_0", 128, 18),
+        (Q2_0, 42, "q2_0", 64, 18),
+    ]
+};
+
+impl TensorType {
+    /// The type with ggml's number `id`; `None` for numbers ggml has not given or has withdrawn.
+    pub fn from_id(id: u32) -> Option<Self> {
+        TABLE.iter().find(|row| row.1 == id).map(|row| row.0)
+    }
+
+    /// ggml's number, as written in a file.
+    pub fn id(self) -> u32 {
+        self.row().1
+    }
+
+    /// ggml's name, such as `q4_K`.
+    pub fn name(self) -> &'static str {
+        self.row().2
+    }
+
+    /// Values per block; a row's length must be a multiple of it.
+    pub fn block_len(self) -> usize {
+        self.row().3
+    }
+
+    /// Bytes per block.
+    pub fn block_bytes(self) -> usize {
+        self.row().4
+    }
+
+    /// The variants are declared in the table's order, as a test holds.
+    fn row(self) -> &'static (TensorType, u32, &'static str, usize, usize) {
+        &TABLE[self as usize]
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::quantized::GgmlDType;
+
+    #[test]
+    fn every_type_finds_its_own_row() {
+        for (dtype, id, ..) in TABLE {
+            assert_eq!(dtype.row().0, dtype);
+            assert_eq!(TensorType::from_id(id), Some(dtype));
+        }
+        for removed in [4, 5, 31, 32, 33, 36, 37, 38, 43, u32::MAX] {
+            assert_eq!(TensorType::from_id(removed), None);
+        }
+    }
+
+    #[test]
+    fn sizes_agree_with_candle() {
+        use GgmlDType as C;
+        use TensorType as T;
+        let pairs = [
+            (T::F32, C::F32),
+            (T::F16, C::F16),
+            (T::Bf16, C::BF16),
+            (T::Q4_0, C::Q4_0),
+            (T::Q4_1, C::Q4_1),
+            (T::Q5_0, C::Q5_0),
+            (T::Q5_1, C::Q5_1),
+            (T::Q8_0, C::Q8_0),
+            (T::Q8_1, C::Q8_1),
+            (T::Q2K, C::Q2K),
+            (T::Q3K, C::Q3K),
+            (T::Q4K, C::Q4K),
+            (T::Q5K, C::Q5K),
+            (T::Q6K, C::Q6K),
+            (T::Q8K, C::Q8K),
+        ];
+        for (ours, candle) in pairs {
+            assert_eq!((ours.block_len(), ours.block_bytes()), (candle.block_size(), candle.type_size()), "{ours}");
+        }
+    }
+}
