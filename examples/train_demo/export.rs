@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use candle_core::quantized::gguf_file::{Content, Value, write};
+use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::qwen3;
+use sconce::engine::gguf::{GgufWriter, TensorType};
 
 use crate::corpus::{CHAT_TEMPLATE, PADDING, TURN_END};
 use crate::model::{Qwen3, Shape};
@@ -49,58 +50,53 @@ fn names(layers: usize) -> Vec<(String, String)> {
     names
 }
 
-fn metadata(shape: Shape, tokens: &[String], merges: &[String]) -> Vec<(&'static str, Value)> {
-    let strings = |texts: &[String]| Value::Array(texts.iter().cloned().map(Value::String).collect());
-    let id = |text: &str| Value::U32(tokens.iter().position(|token| token == text).expect("a special token") as u32);
-    let kinds =
-        tokens.iter().map(|token| if token.starts_with("<|") && token.ends_with("|>") { CONTROL } else { NORMAL });
-    vec![
-        ("general.architecture", Value::String("qwen3".into())),
-        ("general.type", Value::String("model".into())),
-        ("general.name", Value::String("sconce-demo".into())),
-        ("general.description", Value::String("The tiny demo model embedded in Sconce; not for real answers".into())),
-        ("general.license", Value::String("MIT OR Apache-2.0".into())),
-        ("general.file_type", Value::U32(7)), // mostly Q8_0
-        ("general.quantization_version", Value::U32(2)),
-        ("qwen3.block_count", Value::U32(shape.layers as u32)),
-        ("qwen3.context_length", Value::U32(shape.context as u32)),
-        ("qwen3.embedding_length", Value::U32(shape.hidden as u32)),
-        ("qwen3.feed_forward_length", Value::U32(shape.feed_forward as u32)),
-        ("qwen3.attention.head_count", Value::U32(shape.heads as u32)),
-        ("qwen3.attention.head_count_kv", Value::U32(shape.kv_heads as u32)),
-        ("qwen3.attention.key_length", Value::U32(shape.head_dim as u32)),
-        ("qwen3.attention.value_length", Value::U32(shape.head_dim as u32)),
-        ("qwen3.attention.layer_norm_rms_epsilon", Value::F32(shape.rms_eps as f32)),
-        ("qwen3.rope.freq_base", Value::F32(shape.rope_theta as f32)),
-        ("tokenizer.ggml.model", Value::String("gpt2".into())),
-        ("tokenizer.ggml.pre", Value::String("qwen2".into())),
-        ("tokenizer.ggml.tokens", strings(tokens)),
-        ("tokenizer.ggml.token_type", Value::Array(kinds.map(Value::I32).collect())),
-        ("tokenizer.ggml.merges", strings(merges)),
-        ("tokenizer.ggml.bos_token_id", id(PADDING)),
-        ("tokenizer.ggml.padding_token_id", id(PADDING)),
-        ("tokenizer.ggml.eos_token_id", id(TURN_END)),
-        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
-        ("tokenizer.chat_template", Value::String(CHAT_TEMPLATE.into())),
-    ]
-}
-
 pub fn save(path: &Path, model: &Qwen3, tokens: &[String], merges: &[String]) -> Result<()> {
-    let mut tensors = Vec::new();
+    let mut weights = Vec::new();
     for (ours, gguf) in names(model.shape.layers) {
         let weight = model.weights[&ours].as_tensor();
-        let kind = if weight.rank() == 1 { GgmlDType::F32 } else { GgmlDType::Q8_0 };
-        tensors.push((gguf, QTensor::quantize(weight, kind)?));
+        let (kind, written) =
+            if weight.rank() == 1 { (GgmlDType::F32, TensorType::F32) } else { (GgmlDType::Q8_0, TensorType::Q8_0) };
+        weights.push((gguf, weight.dims(), written, QTensor::quantize(weight, kind)?.data()?.into_owned()));
     }
-    let metadata = metadata(model.shape, tokens, merges);
-    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let mut file = std::io::Cursor::new(Vec::new());
-    write(&mut file, &metadata, &tensors)?;
-    let mut bytes = file.into_inner();
-    // Candle writes version 2. Version 3 only adds big-endian files: the bytes are otherwise the same.
-    bytes[4..8].copy_from_slice(&3u32.to_le_bytes());
-    Ok(fs::write(path, bytes)?)
+    let mut file = GgufWriter::new();
+    describe(&mut file, model.shape, tokens, merges);
+    for (name, dimensions, kind, data) in &weights {
+        file.tensor(name, *kind, dimensions, data);
+    }
+    Ok(fs::write(path, file.to_bytes())?)
+}
+
+fn describe(file: &mut GgufWriter, shape: Shape, tokens: &[String], merges: &[String]) {
+    let id = |text: &str| tokens.iter().position(|token| token == text).expect("a special token") as u32;
+    let is_control = |token: &String| token.starts_with("<|") && token.ends_with("|>");
+    let kinds: Vec<i32> = tokens.iter().map(|token| if is_control(token) { CONTROL } else { NORMAL }).collect();
+    file.str("general.architecture", "qwen3")
+        .str("general.type", "model")
+        .str("general.name", "sconce-demo")
+        .str("general.description", "The tiny demo model embedded in Sconce; not for real answers")
+        .str("general.license", "MIT OR Apache-2.0")
+        .u32("general.file_type", 7) // mostly Q8_0
+        .u32("general.quantization_version", 2)
+        .u32("qwen3.block_count", shape.layers as u32)
+        .u32("qwen3.context_length", shape.context as u32)
+        .u32("qwen3.embedding_length", shape.hidden as u32)
+        .u32("qwen3.feed_forward_length", shape.feed_forward as u32)
+        .u32("qwen3.attention.head_count", shape.heads as u32)
+        .u32("qwen3.attention.head_count_kv", shape.kv_heads as u32)
+        .u32("qwen3.attention.key_length", shape.head_dim as u32)
+        .u32("qwen3.attention.value_length", shape.head_dim as u32)
+        .f32("qwen3.attention.layer_norm_rms_epsilon", shape.rms_eps as f32)
+        .f32("qwen3.rope.freq_base", shape.rope_theta as f32)
+        .str("tokenizer.ggml.model", "gpt2")
+        .str("tokenizer.ggml.pre", "qwen2")
+        .strings("tokenizer.ggml.tokens", tokens)
+        .i32s("tokenizer.ggml.token_type", &kinds)
+        .strings("tokenizer.ggml.merges", merges)
+        .u32("tokenizer.ggml.bos_token_id", id(PADDING))
+        .u32("tokenizer.ggml.padding_token_id", id(PADDING))
+        .u32("tokenizer.ggml.eos_token_id", id(TURN_END))
+        .bool("tokenizer.ggml.add_bos_token", false)
+        .str("tokenizer.chat_template", CHAT_TEMPLATE);
 }
 
 /// What the file ships, as the reference implementation sees it: weights dequantised from Q8_0.
