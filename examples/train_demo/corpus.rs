@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::chance::Chance;
 use crate::grammar::{Grammar, Topic, parse_topics};
-use crate::stories::{acquaintance, made_up_word, story, tale};
+use crate::stories::{made_up_word, name, story, tale};
 use crate::typing::as_typed;
 
 pub const TURN_START: &str = "<|im_start|>";
@@ -128,13 +128,9 @@ impl Corpus {
     fn exchange(&self, chance: &mut Chance) -> (String, String) {
         loop {
             let (question, answer) = match chance.below(100) {
-                0..62 => self.grammar.ask(chance.pick(&self.sconce), chance),
-                62..74 => self.grammar.ask(chance.pick(&self.small_talk), chance),
-                74..90 => {
-                    let (question, answer) = self.grammar.ask(&self.unknown[0], chance);
-                    (self.filled(&question, chance), answer)
-                }
-                90..93 => acquaintance(&self.grammar, chance),
+                0..62 => self.ask(chance.pick(&self.sconce), chance),
+                62..74 => self.ask(chance.pick(&self.small_talk), chance),
+                74..90 => self.ask(chance.pick(&self.unknown), chance),
                 _ => story(&self.grammar, chance),
             };
             let typed = as_typed(&question, chance);
@@ -144,24 +140,27 @@ impl Corpus {
         }
     }
 
-    /// Puts values in the places of `{subject}`, `{word}` and `{number}`.
-    fn filled(&self, pattern: &str, chance: &mut Chance) -> String {
-        let mut out = String::new();
-        let mut rest = pattern;
-        while let Some((before, (name, after))) = rest.split_once('{').and_then(|(b, r)| Some((b, r.split_once('}')?)))
+    /// A question on `topic`, with values in the places of `{subject}`, `{name}`, `{word}` and `{number}`.
+    fn ask(&self, topic: &Topic, chance: &mut Chance) -> (String, String) {
+        let pattern = chance.pick(&topic.questions);
+        let pattern = self.grammar.phrase(pattern, chance);
+        let mut question = String::new();
+        let mut rest = pattern.as_str();
+        while let Some((before, (kind, after))) = rest.split_once('{').and_then(|(b, r)| Some((b, r.split_once('}')?)))
         {
-            out.push_str(before);
-            match name {
-                "subject" => out.push_str(&self.grammar.phrase("<subject>", chance)),
+            question.push_str(before);
+            question.push_str(&match kind {
+                "subject" => self.grammar.phrase("<subject>", chance),
+                "name" => name(chance),
                 "number" => {
                     let bound = *chance.pick(&[10, 100, 3000]);
-                    out.push_str(&chance.below(bound).to_string());
+                    chance.below(bound).to_string()
                 }
-                _ => out.push_str(&made_up_word(chance)),
-            }
+                _ => made_up_word(chance),
+            });
             rest = after;
         }
-        out + rest
+        (question + rest, topic.answer.clone())
     }
 }
 

@@ -28,12 +28,6 @@ impl Grammar {
         words.join(" ")
     }
 
-    /// A question on `topic` and the answer.
-    pub fn ask(&self, topic: &Topic, chance: &mut Chance) -> (String, String) {
-        let pattern = chance.pick(&topic.questions);
-        (self.phrase(pattern, chance), topic.answer.clone())
-    }
-
     fn expand(&self, pattern: &str, chance: &mut Chance, out: &mut String) {
         let mut rest = pattern;
         while let Some(at) = rest.find(['[', '<']) {

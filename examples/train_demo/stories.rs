@@ -15,14 +15,13 @@ pub fn made_up_word(chance: &mut Chance) -> String {
     (0..syllables).map(|_| format!("{}{}{}", chance.pick(STARTS), chance.pick(VOWELS), chance.pick(ENDS))).collect()
 }
 
-/// A greeting with a name, answered with the name.
-pub fn acquaintance(grammar: &Grammar, chance: &mut Chance) -> (String, String) {
-    const NAMES: &[&str] =
-        &["Ana", "Tom", "Mia", "Ben", "Lena", "Paul", "Sara", "Max", "Eva", "Jan", "Kim", "Lee", "Omar", "Rita"];
-    let name = if chance.happens(0.3) { chance.pick(NAMES).to_string() } else { capitalised(&made_up_word(chance)) };
-    let pattern = "[my name is|i am|i'm|hello, i am|hi, my name is|call me|hello, my name is|they call me]";
-    let question = format!("{} {name}", grammar.phrase(pattern, chance));
-    (question, format!("Nice to meet you, {name}! I am Sconce's tiny demo model."))
+/// A name, known or made up.
+pub fn name(chance: &mut Chance) -> String {
+    const NAMES: &[&str] = &[
+        "Ana", "Tom", "Mia", "Ben", "Lena", "Paul", "Sara", "Max", "Eva", "Jan", "Kim", "Lee", "Omar", "Rita", "Finn",
+        "Ivan",
+    ];
+    if chance.happens(0.3) { chance.pick(NAMES).to_string() } else { capitalised(&made_up_word(chance)) }
 }
 
 /// A request for a story and the story.
@@ -32,7 +31,7 @@ pub fn story(grammar: &Grammar, chance: &mut Chance) -> (String, String) {
         "fox", "bear", "girl", "boy", "server", "token", "cloud", "horse", "rabbit", "snail", "queen", "knight",
         "clock", "book", "frog", "owl", "whale",
     ];
-    let thing = if chance.happens(0.7) { chance.pick(THINGS).to_string() } else { made_up_word(chance) };
+    let thing = if chance.happens(0.5) { chance.pick(THINGS).to_string() } else { made_up_word(chance) };
     let ask = grammar.phrase(
         "[tell me|write|tell|i want to hear|can you tell me|give me|please tell me|could you tell me|write me|invent|make up|read me] [a|a short|a little|a nice|a small|a bedtime|another|a very short] [story|tale|fairy tale|story]",
         chance,

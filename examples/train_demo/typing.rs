@@ -40,8 +40,31 @@ pub fn as_typed(question: &str, chance: &mut Chance) -> String {
         " actually",
         ", do you know",
     ];
+    const REMARKS: &[&str] = &[
+        "i just installed this",
+        "i am new here",
+        "i'm on linux",
+        "i use a laptop",
+        "i have read the readme",
+        "i have a question",
+        "i like this",
+        "this is my first time",
+        "i don't understand",
+        "i am a beginner",
+        "i use a mac",
+        "we have a small server",
+        "i want to try this",
+        "good",
+        "it runs",
+        "it is running now",
+        "i started the server",
+        "nice project",
+        "one more thing",
+    ];
     let mut text = question.to_string();
-    if chance.happens(0.15) {
+    if chance.happens(0.07) {
+        text = format!("{}. {}", chance.pick(REMARKS), capitalised(&text));
+    } else if chance.happens(0.15) {
         text = format!("{} {text}", chance.pick(BEFORE));
     }
     if chance.happens(0.12) {
