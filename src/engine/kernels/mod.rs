@@ -1,1 +1,180 @@
-//! (being written)
+//! Float kernels: everything of a forward pass but the quantised matrix products.
+//!
+//! Each is one generic function (`norm`, `glu`, `dot`, `attention`) over a tier's vectors. The tier is chosen once, at
+//! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512`
+//! forces a lower one. Within one tier a row's result is the same whatever rows are computed beside it.
+
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dot;
+mod glu;
+mod norm;
+mod portable;
+mod simd;
+
+use std::sync::OnceLock;
+
+use half::{bf16, f16};
+
+use super::kv_cache::PagedHead;
+
+/// Queries that [`Kernels::attend`] takes at once.
+pub const MAX_QUERIES: usize = 8;
+/// Head dimensions must be a multiple of this.
+pub const HEAD_DIM_MULTIPLE: usize = 16;
+
+/// A set of kernels for one kind of CPU.
+pub struct Kernels {
+    pub name: &'static str,
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    attend: unsafe fn(&PagedHead, &[f32], &[u32], &mut [f32]),
+    narrow: unsafe fn(&[f32], &mut [u16]),
+    dot_f32: unsafe fn(&[f32], &[f32], &mut [f32]),
+    dot_f16: unsafe fn(&[f32], &[f16], &mut [f32]),
+    dot_bf16: unsafe fn(&[f32], &[bf16], &mut [f32]),
+}
+
+/// Instantiates the kernels of a tier inside functions that carry its CPU features.
+macro_rules! tier {
+    ($table:ident, $name:literal, $simd:ty $(, $features:literal)?) => {
+        static $table: Kernels = {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+                // SAFETY: the features are this function's; the rest is the caller's.
+                unsafe { norm::rms_norm::<$simd>(x, weight, eps, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { glu::silu_mul::<$simd>(gate, up, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend(head: &PagedHead, q: &[f32], positions: &[u32], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { attention::attend::<$simd>(head, q, positions, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn narrow(from: &[f32], to: &mut [u16]) {
+                // SAFETY: as above.
+                unsafe { simd::narrow::<$simd>(from, to) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn dot_f32(x: &[f32], weights: &[f32], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { dot::dot_rows::<$simd, f32>(x, weights, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn dot_f16(x: &[f32], weights: &[f16], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { dot::dot_rows::<$simd, f16>(x, weights, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn dot_bf16(x: &[f32], weights: &[bf16], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { dot::dot_rows::<$simd, bf16>(x, weights, out) }
+            }
+            Kernels { name: $name, rms_norm, silu_mul, attend, narrow, dot_f32, dot_f16, dot_bf16 }
+        };
+    };
+}
+
+tier!(PORTABLE, "portable", portable::Portable);
+#[cfg(target_arch = "x86_64")]
+tier!(AVX2, "avx2", avx2::Avx2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+tier!(AVX512, "avx512", avx512::Avx512, "avx512f,avx512bw,avx2,fma,f16c");
+
+/// The tiers that this CPU can run, best first.
+pub fn available() -> Vec<&'static Kernels> {
+    let mut tiers = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let v3 =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        if v3 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            tiers.push(&AVX512);
+        }
+        if v3 {
+            tiers.push(&AVX2);
+        }
+    }
+    tiers.push(&PORTABLE);
+    tiers
+}
+
+/// The kernels of this process: the best that the CPU has, or what `SCONCE_KERNELS` names if the CPU has it.
+pub fn kernels() -> &'static Kernels {
+    static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let tiers = available();
+        let Ok(wanted) = std::env::var("SCONCE_KERNELS") else { return tiers[0] };
+        tiers.iter().find(|t| t.name == wanted).copied().unwrap_or_else(|| {
+            let names: Vec<_> = tiers.iter().map(|t| t.name).collect();
+            log::warn!("SCONCE_KERNELS={wanted} is not to be had on this CPU, only {}", names.join(", "));
+            tiers[0]
+        })
+    })
+}
+
+/// The safe faces of the kernels. A table exists only for CPUs that have its features (see [`available`]), which is
+/// half of each kernel's obligation; the asserts are the other half.
+impl Kernels {
+    /// RMSNorm of one row.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        assert!(x.len() == weight.len() && x.len() == out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.rms_norm)(x, weight, eps, out) }
+    }
+
+    /// `silu(gate) · up`.
+    pub fn silu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.silu_mul)(gate, up, out) }
+    }
+
+    /// Causal attention of up to [`MAX_QUERIES`] queries over one KV head. `q`, already scaled, and `out` have the
+    /// shape (queries, head dim); query `i` sees the keys at positions `0..=positions[i]`.
+    pub fn attend(&self, head: &PagedHead, q: &[f32], positions: &[u32], out: &mut [f32]) {
+        assert!((1..=MAX_QUERIES).contains(&positions.len()) && head.dim() % HEAD_DIM_MULTIPLE == 0);
+        assert!(q.len() == positions.len() * head.dim() && out.len() == q.len());
+        assert!(positions.iter().all(|p| head.covers(*p as usize)));
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.attend)(head, q, positions, out) }
+    }
+
+    /// To half precision, to nearest even.
+    pub fn narrow(&self, from: &[f32], to: &mut [u16]) {
+        assert_eq!(from.len(), to.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.narrow)(from, to) }
+    }
+
+    /// `out[r] = x[r] · weights`; `x` has the shape (out.len(), weights.len()).
+    pub fn dot_f32(&self, x: &[f32], weights: &[f32], out: &mut [f32]) {
+        assert_eq!(x.len(), weights.len() * out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.dot_f32)(x, weights, out) }
+    }
+
+    /// As [`dot_f32`](Self::dot_f32), for half-precision weights.
+    pub fn dot_f16(&self, x: &[f32], weights: &[f16], out: &mut [f32]) {
+        assert_eq!(x.len(), weights.len() * out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.dot_f16)(x, weights, out) }
+    }
+
+    /// As [`dot_f32`](Self::dot_f32), for bfloat16 weights.
+    pub fn dot_bf16(&self, x: &[f32], weights: &[bf16], out: &mut [f32]) {
+        assert_eq!(x.len(), weights.len() * out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.dot_bf16)(x, weights, out) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,22 @@
-//! Model architectures: one file each, from config to `forward`.
+//! Model architectures: from a GGUF file to `forward`.
+//!
+//! One file each says what an architecture's tensors and keys mean; what they share is [`decoder`].
 
-use super::{batch::Batch, kv_cache::KvCache};
+mod decoder;
+mod llama;
+mod qwen2;
+mod qwen3;
+mod sizes;
+mod weights;
+
+use std::{fmt, num::NonZeroUsize};
+
+use super::{
+    batch::Batch,
+    gguf::{Gguf, GgufError, TensorType},
+    kv_cache::KvCache,
+    team::Team,
+};
 
 /// What the engine must know of a model to plan for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,4 +44,110 @@ pub trait Model: Send {
     /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves the logits of
     /// `batch.logit_rows` in `logits`: shape (logit_rows, vocabulary), row-major.
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
+}
+
+/// The architectures that can be batched, by their GGUF names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    Llama,
+    Qwen2,
+    Qwen3,
+}
+
+impl Architecture {
+    pub const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
+
+    /// As `general.architecture` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The architecture of a file.
+    pub fn of(gguf: &Gguf) -> Result<Self, LoadError> {
+        let name = gguf.metadata().str("general.architecture")?;
+        Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| LoadError::Architecture(name.into()))
+    }
+}
+
+/// Loads a model for a team of `threads`: weights are copied, packed by all of them, and tried once, so that the
+/// first request is as fast as the next. The file is not needed afterwards.
+pub fn load(gguf: &Gguf, threads: NonZeroUsize) -> Result<Box<dyn Model>, LoadError> {
+    let architecture = Architecture::of(gguf)?;
+    let team = Team::new(threads).map_err(LoadError::Threads)?;
+    let weights = weights::Weights::new(gguf, architecture.name(), &team);
+    let parts = match architecture {
+        Architecture::Llama => llama::load(&weights),
+        Architecture::Qwen2 => qwen2::load(&weights),
+        Architecture::Qwen3 => qwen3::load(&weights),
+    }?;
+    let mut model = decoder::Decoder::new(parts, team);
+    model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
+    Ok(Box::new(model))
+}
+
+/// Why a file can't be served. The text says what; the caller adds the path.
+#[derive(Debug)]
+pub enum LoadError {
+    Gguf(GgufError),
+    /// Another architecture than those of [`Architecture`].
+    Architecture(String),
+    MissingTensor(String),
+    /// A tensor of another shape than the metadata asks for.
+    Shape {
+        tensor: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    /// A tensor in a format that there are no kernels for.
+    Type {
+        tensor: String,
+        dtype: TensorType,
+    },
+    Weights {
+        tensor: String,
+        why: String,
+    },
+    /// A key whose value makes no sense.
+    Value {
+        key: String,
+        why: String,
+    },
+    Threads(std::io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gguf(e) => write!(f, "{e}"),
+            Self::Architecture(name) => {
+                let known: Vec<_> = Architecture::ALL.iter().map(|a| a.name()).collect();
+                write!(f, "architecture {name:?} is not supported; supported are {}", known.join(", "))
+            }
+            Self::MissingTensor(name) => write!(f, "the file has no tensor {name:?}"),
+            Self::Shape { tensor, expected, found } => {
+                write!(f, "tensor {tensor:?} has the shape {found:?}, the metadata asks for {expected:?}")
+            }
+            Self::Type { tensor, dtype } => {
+                write!(
+                    f,
+                    "tensor {tensor:?} is stored as {dtype}, which is not supported; quantise the model otherwise"
+                )
+            }
+            Self::Weights { tensor, why } => write!(f, "tensor {tensor:?}: {why}"),
+            Self::Value { key, why } => write!(f, "key {key:?}: {why}"),
+            Self::Threads(e) => write!(f, "compute threads could not be started: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<GgufError> for LoadError {
+    fn from(e: GgufError) -> Self {
+        Self::Gguf(e)
+    }
 }

@@ -1,0 +1,209 @@
+//! The pre-norm decoder that llama, qwen2 and qwen3 are: grouped-query attention and SwiGLU, RMSNorm before each.
+//!
+//! Knows nothing of files: an architecture's file fills in [`Parts`].
+
+use super::{ForwardError, LoadError, Model, Spec, sizes::Sizes, weights::Weights};
+use crate::engine::{
+    batch::Batch,
+    blocks::{BLOCK_TOKENS, BlockId},
+    kv_cache::KvCache,
+    layers::{Attention, Linear, RmsNorm, Rope, Rows, Step, Then, silu_mul},
+    team::Team,
+};
+
+/// What a decoder is made of.
+pub(super) struct Parts {
+    pub spec: Spec,
+    /// (vocabulary, hidden)
+    pub embedding: Embedding,
+    pub rope: Rope,
+    pub blocks: Vec<Block>,
+    pub norm: RmsNorm,
+}
+
+impl Parts {
+    /// Takes the tensors by the names that all these architectures share in GGUF. `head_norms` gives the norms of a
+    /// block's query and key heads, where the architecture has them.
+    pub fn load(
+        weights: &Weights,
+        sizes: Sizes,
+        rope: Rope,
+        head_norms: impl Fn(&str) -> Result<Option<(RmsNorm, RmsNorm)>, LoadError>,
+    ) -> Result<Self, LoadError> {
+        let Sizes { spec, hidden, heads, feed_forward, eps } = sizes;
+        let table = weights.linear(hidden, &[("token_embd", spec.vocabulary)])?;
+        let embedding = if weights.has("output.weight") {
+            Embedding::Untied { table, head: weights.linear(hidden, &[("output", spec.vocabulary)])? }
+        } else {
+            Embedding::Tied(table)
+        };
+        let (queries, keys) = (heads * spec.head_dim, spec.kv_heads * spec.head_dim);
+        let block = |index: usize| {
+            let prefix = format!("blk.{index}");
+            let name = |part: &str| format!("{prefix}.{part}");
+            let norm = |part: &str| weights.norm(&name(&format!("{part}.weight")), hidden, eps);
+            let linear = |inputs, parts: &[(&str, usize)]| {
+                let names: Vec<_> = parts.iter().map(|(part, outputs)| (name(part), *outputs)).collect();
+                let names: Vec<_> = names.iter().map(|(name, outputs)| (name.as_str(), *outputs)).collect();
+                weights.linear(inputs, &names)
+            };
+            Ok(Block {
+                attention_norm: norm("attn_norm")?,
+                qkv: linear(hidden, &[("attn_q", queries), ("attn_k", keys), ("attn_v", keys)])?,
+                attention: Attention::new(heads, spec.kv_heads, spec.head_dim, head_norms(&prefix)?),
+                attention_output: linear(queries, &[("attn_output", hidden)])?,
+                mlp_norm: norm("ffn_norm")?,
+                gate_up: linear(hidden, &[("ffn_gate", feed_forward), ("ffn_up", feed_forward)])?,
+                down: linear(feed_forward, &[("ffn_down", hidden)])?,
+            })
+        };
+        let blocks = (0..spec.layers).map(block).collect::<Result<_, LoadError>>()?;
+        Ok(Self { embedding, rope, blocks, norm: weights.norm("output_norm.weight", hidden, eps)?, spec })
+    }
+}
+
+/// The table that turns tokens into vectors, and the matrix that turns vectors into logits.
+pub(super) enum Embedding {
+    /// One for both.
+    Tied(Linear),
+    Untied {
+        table: Linear,
+        head: Linear,
+    },
+}
+
+impl Embedding {
+    fn table(&self) -> &Linear {
+        match self {
+            Self::Tied(both) => both,
+            Self::Untied { table, .. } => table,
+        }
+    }
+
+    fn head(&self) -> &Linear {
+        match self {
+            Self::Tied(both) => both,
+            Self::Untied { head, .. } => head,
+        }
+    }
+}
+
+/// One layer.
+pub(super) struct Block {
+    pub attention_norm: RmsNorm,
+    /// Queries, keys and values side by side.
+    pub qkv: Linear,
+    pub attention: Attention,
+    pub attention_output: Linear,
+    pub mlp_norm: RmsNorm,
+    /// Gate and up side by side.
+    pub gate_up: Linear,
+    pub down: Linear,
+}
+
+pub(super) struct Decoder {
+    parts: Parts,
+    team: Team,
+    scratch: Scratch,
+}
+
+/// A step's activations, whose memory is used again. Shapes are (tokens, …).
+#[derive(Default)]
+struct Scratch {
+    /// The residual stream: hidden.
+    x: Rows,
+    /// Hidden.
+    normed: Rows,
+    /// Heads and twice the KV heads, times head dim.
+    qkv: Rows,
+    /// Heads times head dim.
+    attended: Rows,
+    /// Twice the feed-forward width.
+    gate_up: Rows,
+    /// The feed-forward width.
+    gated: Rows,
+}
+
+impl Decoder {
+    pub fn new(parts: Parts, team: Team) -> Self {
+        Self { parts, team, scratch: Scratch::default() }
+    }
+
+    /// Runs two tokens through the model, since kernels pack their weights when they are first used.
+    pub fn warm_up(&mut self) -> Result<(), ForwardError> {
+        let mut cache = KvCache::new(&self.parts.spec, 1);
+        let mut batch = Batch::default();
+        batch.push(&[0, 0], 0, &[BlockId(0)], false);
+        batch.logit_rows = vec![0, 1];
+        self.forward(&batch, &mut cache, &mut Vec::new())
+    }
+
+    fn embed(&mut self, tokens: &[u32]) {
+        let table = self.parts.embedding.table();
+        let x = &mut self.scratch.x;
+        x.reset(tokens.len(), table.inputs());
+        x.for_each_chunk(&self.team, 4, |first, rows| {
+            for (token, row) in tokens[first..].iter().zip(rows.chunks_exact_mut(table.inputs())) {
+                table.weight_row(*token as usize, row);
+            }
+        });
+    }
+
+    /// The final norm and the head, for the rows that are sampled.
+    fn logits(&mut self, rows: &[usize], logits: &mut Vec<f32>) {
+        let Self { parts, team, scratch } = self;
+        scratch.normed.reset(rows.len(), scratch.x.width());
+        for (i, row) in rows.iter().enumerate() {
+            parts.norm.forward_row(scratch.x.row(*row), scratch.normed.row_mut(i));
+        }
+        let mut out = Rows::from(std::mem::take(logits));
+        parts.embedding.head().forward(team, &mut scratch.normed, Then::Store, &mut out);
+        *logits = out.into_values();
+    }
+}
+
+impl Model for Decoder {
+    fn spec(&self) -> &Spec {
+        &self.parts.spec
+    }
+
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+        check(batch, &self.parts.spec, cache)?;
+        self.embed(&batch.tokens);
+        let step = Step::new(&self.team, batch, &self.parts.rope);
+        for (layer, block) in self.parts.blocks.iter().enumerate() {
+            block.forward(&step, cache, layer, &mut self.scratch);
+        }
+        self.logits(&batch.logit_rows, logits);
+        Ok(())
+    }
+}
+
+impl Block {
+    fn forward(&self, step: &Step, cache: &mut KvCache, layer: usize, s: &mut Scratch) {
+        self.attention_norm.forward(step.team, &s.x, &mut s.normed);
+        self.qkv.forward(step.team, &mut s.normed, Then::Store, &mut s.qkv);
+        self.attention.forward(step, &mut s.qkv, cache, layer, &mut s.attended);
+        self.attention_output.forward(step.team, &mut s.attended, Then::Add, &mut s.x);
+
+        self.mlp_norm.forward(step.team, &s.x, &mut s.normed);
+        self.gate_up.forward(step.team, &mut s.normed, Then::Store, &mut s.gate_up);
+        silu_mul(step.team, &s.gate_up, &mut s.gated);
+        self.down.forward(step.team, &mut s.gated, Then::Add, &mut s.x);
+    }
+}
+
+/// A batch that names tokens or blocks that do not exist is the engine's mistake; better an error than wrong memory.
+fn check(batch: &Batch, spec: &Spec, cache: &KvCache) -> Result<(), ForwardError> {
+    let covered = |s: &crate::engine::batch::Segment| s.rows > 0 && s.start + s.rows <= s.blocks.len() * BLOCK_TOKENS;
+    if batch.tokens.iter().any(|t| *t as usize >= spec.vocabulary) {
+        return Err(ForwardError("a token beyond the vocabulary".into()));
+    }
+    if !batch.segments.iter().all(covered) || batch.logit_rows.iter().any(|r| *r >= batch.rows()) {
+        return Err(ForwardError("a batch that does not fit together".into()));
+    }
+    if batch.segments.iter().flat_map(|s| &s.blocks).any(|b| b.0 as usize >= cache.blocks()) {
+        return Err(ForwardError("a block beyond the cache".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! Small random models of every architecture, written as GGUF files with a byte-level tokenizer.
+
+use std::collections::HashMap;
+
+use candle_core::{
+    Device, Tensor,
+    quantized::{GgmlDType, QTensor},
+};
+use sconce::engine::{
+    gguf::{Gguf, GgufWriter, TensorType},
+    models::Architecture,
+};
+
+/// The shape of a model, its weights' type, and the seed they are drawn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiny {
+    pub architecture: Architecture,
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub feed_forward: usize,
+    /// At least the 256 bytes and 4 special tokens; more are padding.
+    pub vocabulary: usize,
+    pub context: usize,
+    pub rope_base: f32,
+    pub tied: bool,
+    pub dtype: GgmlDType,
+    pub seed: u64,
+    /// Llama 3's rope factors.
+    pub rope_factors: bool,
+}
+
+/// A written model and what its tensors hold after quantisation, by their GGUF names.
+pub struct Written {
+    pub bytes: Vec<u8>,
+    pub tensors: HashMap<String, Tensor>,
+}
+
+impl Tiny {
+    pub fn new(architecture: Architecture) -> Self {
+        Self {
+            architecture,
+            hidden: 256,
+            layers: 2,
+            heads: 8,
+            kv_heads: 2,
+            head_dim: 32,
+            feed_forward: 512,
+            vocabulary: 288,
+            context: 512,
+            rope_base: 10_000.0,
+            tied: true,
+            dtype: GgmlDType::Q8_0,
+            seed: 1,
+            rope_factors: architecture == Architecture::Llama,
+        }
+    }
+
+    /// The file, as the engine opens it.
+    pub fn gguf(&self) -> Gguf {
+        Gguf::from_static(self.write().bytes.leak()).expect("the test's own file is good")
+    }
+
+    pub fn write(&self) -> Written {
+        let mut random = Random(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut raw: Vec<(String, TensorType, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors = HashMap::new();
+        let mut matrix = |name: &str, rows: usize, columns: usize, gain: f32, random: &mut Random| {
+            let spread = gain / (columns as f32).sqrt();
+            // Rows of unequal length where they are tokens: logits then have a few clear favourites, as real ones do.
+            let lengths: Vec<f32> =
+                (0..rows).map(|_| if gain > 1.0 { (0.7 * random.normal()).exp() } else { 1.0 }).collect();
+            let values: Vec<f32> =
+                (0..rows * columns).map(|i| random.normal() * spread * lengths[i / columns]).collect();
+            let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
+            let dtype = if columns % self.dtype.block_size() == 0 { self.dtype } else { GgmlDType::Q8_0 };
+            let quantised = QTensor::quantize(&tensor, dtype).unwrap();
+            tensors.insert(format!("{name}.weight"), quantised.dequantize(&Device::Cpu).unwrap());
+            let data = quantised.data().unwrap().into_owned();
+            raw.push((format!("{name}.weight"), tensor_type(dtype), vec![rows, columns], data));
+        };
+        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        matrix("token_embd", self.vocabulary, self.hidden, 4.0, &mut random);
+        if !self.tied {
+            matrix("output", self.vocabulary, self.hidden, 4.0, &mut random);
+        }
+        for layer in 0..self.layers {
+            for (name, rows, columns) in [
+                ("attn_q", queries, self.hidden),
+                ("attn_k", keys, self.hidden),
+                ("attn_v", keys, self.hidden),
+                ("attn_output", self.hidden, queries),
+                ("ffn_gate", self.feed_forward, self.hidden),
+                ("ffn_up", self.feed_forward, self.hidden),
+                ("ffn_down", self.hidden, self.feed_forward),
+            ] {
+                // What a layer adds is small beside the stream, as in trained models.
+                let gain = if matches!(name, "attn_output" | "ffn_down") { 0.3 } else { 1.0 };
+                matrix(&format!("blk.{layer}.{name}"), rows, columns, gain, &mut random);
+            }
+        }
+        let mut vector = |name: &str, len: usize, mean: f32, random: &mut Random| {
+            let values: Vec<f32> = (0..len).map(|_| mean + 0.1 * random.normal()).collect();
+            let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            tensors.insert(name.into(), Tensor::from_vec(values, len, &Device::Cpu).unwrap());
+            raw.push((name.into(), TensorType::F32, vec![len], data));
+        };
+        vector("output_norm.weight", self.hidden, 1.0, &mut random);
+        for layer in 0..self.layers {
+            let name = |part: &str| format!("blk.{layer}.{part}");
+            vector(&name("attn_norm.weight"), self.hidden, 1.0, &mut random);
+            vector(&name("ffn_norm.weight"), self.hidden, 1.0, &mut random);
+            if self.architecture == Architecture::Qwen2 {
+                vector(&name("attn_q.bias"), queries, 0.0, &mut random);
+                vector(&name("attn_k.bias"), keys, 0.0, &mut random);
+                vector(&name("attn_v.bias"), keys, 0.0, &mut random);
+            }
+            if self.architecture == Architecture::Qwen3 {
+                vector(&name("attn_q_norm.weight"), self.head_dim, 1.0, &mut random);
+                vector(&name("attn_k_norm.weight"), self.head_dim, 1.0, &mut random);
+            }
+        }
+        if self.rope_factors {
+            let factors = rope_factors(self.head_dim, self.rope_base);
+            let data = factors.iter().flat_map(|v| v.to_le_bytes()).collect();
+            raw.push(("rope_freqs.weight".into(), TensorType::F32, vec![factors.len()], data));
+        }
+        let mut file = GgufWriter::new();
+        self.metadata(&mut file);
+        for (name, dtype, shape, data) in &raw {
+            file.tensor(name, *dtype, shape, data);
+        }
+        let bytes = file.to_bytes();
+        Written { bytes, tensors }
+    }
+
+    fn metadata(&self, file: &mut GgufWriter) {
+        let arch = self.architecture.name();
+        let key = |name: &str| format!("{arch}.{name}");
+        file.str("general.architecture", arch)
+            .str("general.name", "tiny-random")
+            .u32(&key("context_length"), self.context as u32)
+            .u32(&key("embedding_length"), self.hidden as u32)
+            .u32(&key("block_count"), self.layers as u32)
+            .u32(&key("feed_forward_length"), self.feed_forward as u32)
+            .u32(&key("attention.head_count"), self.heads as u32)
+            .u32(&key("attention.head_count_kv"), self.kv_heads as u32)
+            .u32(&key("attention.key_length"), self.head_dim as u32)
+            .u32(&key("attention.value_length"), self.head_dim as u32)
+            .f32(&key("attention.layer_norm_rms_epsilon"), 1e-6)
+            .f32(&key("rope.freq_base"), self.rope_base)
+            .u32(&key("rope.dimension_count"), self.head_dim as u32);
+        let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_symbol(byte).to_string()).collect();
+        tokens.extend(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"].map(String::from));
+        tokens.extend((tokens.len()..self.vocabulary).map(|i| format!("[PAD{i}]")));
+        let kinds: Vec<i32> = (0..self.vocabulary)
+            .map(|i| {
+                if i < 256 {
+                    1
+                } else if i < 260 {
+                    3
+                } else {
+                    5
+                }
+            })
+            .collect();
+        file.str("tokenizer.ggml.model", "gpt2")
+            .str("tokenizer.ggml.pre", "qwen2")
+            .strings("tokenizer.ggml.tokens", &tokens)
+            .i32s("tokenizer.ggml.token_type", &kinds)
+            .strings::<&str>("tokenizer.ggml.merges", &[])
+            .u32("tokenizer.ggml.eos_token_id", 258)
+            .u32("tokenizer.ggml.bos_token_id", 256)
+            .bool("tokenizer.ggml.add_bos_token", false)
+            .str(
+                "tokenizer.chat_template",
+                "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+            );
+    }
+}
+
+/// Llama 3.1's rule: low frequencies are slowed by 8, high ones kept, those between interpolated.
+pub fn rope_factors(head_dim: usize, base: f32) -> Vec<f32> {
+    let (factor, low, high, original) = (8.0, 1.0, 4.0, 128.0);
+    (0..head_dim / 2)
+        .map(|i| {
+            let wavelength = std::f32::consts::TAU * base.powf(2.0 * i as f32 / head_dim as f32);
+            if wavelength < original / high {
+                1.0
+            } else if wavelength > original / low {
+                factor
+            } else {
+                let smooth = (original / wavelength - low) / (high - low);
+                1.0 / ((1.0 - smooth) / factor + smooth)
+            }
+        })
+        .collect()
+}
+
+fn tensor_type(dtype: GgmlDType) -> TensorType {
+    match dtype {
+        GgmlDType::F32 => TensorType::F32,
+        GgmlDType::F16 => TensorType::F16,
+        GgmlDType::BF16 => TensorType::Bf16,
+        GgmlDType::Q4_0 => TensorType::Q4_0,
+        GgmlDType::Q4_1 => TensorType::Q4_1,
+        GgmlDType::Q5_0 => TensorType::Q5_0,
+        GgmlDType::Q5_1 => TensorType::Q5_1,
+        GgmlDType::Q8_0 => TensorType::Q8_0,
+        GgmlDType::Q2K => TensorType::Q2K,
+        GgmlDType::Q3K => TensorType::Q3K,
+        GgmlDType::Q4K => TensorType::Q4K,
+        GgmlDType::Q5K => TensorType::Q5K,
+        GgmlDType::Q6K => TensorType::Q6K,
+        other => panic!("no model is stored as {other:?}"),
+    }
+}
+
+/// GPT-2's printable stand-in for a byte.
+fn byte_symbol(byte: u8) -> char {
+    let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    if printable(&byte) {
+        return byte.into();
+    }
+    let rank = (0..byte).filter(|b| !printable(b)).count() as u32;
+    char::from_u32(256 + rank).expect("a letter of Latin Extended")
+}
+
+/// xorshift64*; enough for weights.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n
+    }
+
+    fn unit(&mut self) -> f32 {
+        ((self.next() >> 40) as f32 + 0.5) / (1u32 << 24) as f32
+    }
+
+    /// Box–Muller.
+    pub fn normal(&mut self) -> f32 {
+        (-2.0 * self.unit().ln()).sqrt() * (std::f32::consts::TAU * self.unit()).cos()
+    }
+}
