@@ -1,5 +1,5 @@
 //! The inference engine: one thread per model owns model, KV cache and scheduler, and drives a team of compute
-//! threads. Knows no HTTP: requests come in through [`Engine::submit`], events go out through a [`Sink`].
+//! threads. Knows no HTTP: requests come in through [`Engine::submit`], events go out through a [`request::Sink`].
 //!
 //! ```text
 //! submit ─▶ intake (tokenise, check) ─▶ scheduler.plan ─▶ model.forward ─▶ sample ─▶ scheduler.commit ─▶ sinks
@@ -8,17 +8,33 @@
 pub mod batch;
 pub mod blocks;
 pub mod chat_template;
+pub mod config;
 pub mod detokenizer;
-mod engine;
 pub mod error;
+mod executor;
+#[cfg(test)]
+mod fake;
 pub mod gguf;
+mod handle;
+mod intake;
+mod job;
 pub mod kernels;
 pub mod kv_cache;
 pub mod layers;
+#[cfg(test)]
+mod lifecycle;
 pub mod models;
+mod process;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod stats;
+pub mod stop;
 pub mod team;
 pub mod tokenizer;
+
+pub use config::EngineConfig;
+pub use handle::{Engine, Generation, StartError};
+pub use process::prepare_process;
+pub use stats::EngineStats;

@@ -159,6 +159,7 @@ unsafe fn accumulate<S: Simd, const ROWS: usize>(
 
 /// `COLUMNS` vectors of the output from column `at` on, for `ROWS` queries.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "indices of registers, which the compiler unrolls")]
 unsafe fn accumulate_columns<S: Simd, const ROWS: usize, const COLUMNS: usize>(
     weights: &[[f32; BLOCK_TOKENS]],
     scale: &[f32],

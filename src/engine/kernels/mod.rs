@@ -140,7 +140,7 @@ impl Kernels {
     /// Causal attention of up to [`MAX_QUERIES`] queries over one KV head. `q`, already scaled, and `out` have the
     /// shape (queries, head dim); query `i` sees the keys at positions `0..=positions[i]`.
     pub fn attend(&self, head: &PagedHead, q: &[f32], positions: &[u32], out: &mut [f32]) {
-        assert!((1..=MAX_QUERIES).contains(&positions.len()) && head.dim() % HEAD_DIM_MULTIPLE == 0);
+        assert!((1..=MAX_QUERIES).contains(&positions.len()) && head.dim().is_multiple_of(HEAD_DIM_MULTIPLE));
         assert!(q.len() == positions.len() * head.dim() && out.len() == q.len());
         assert!(positions.iter().all(|p| head.covers(*p as usize)));
         // SAFETY: features by construction, lengths as asserted.

@@ -1,1 +1,211 @@
+//! Every tier against plain sums in f64, and against itself with other rows beside.
 
+use half::{bf16, f16};
+
+use super::*;
+use crate::engine::{
+    blocks::{BLOCK_TOKENS, BlockId},
+    kv_cache::KvCache,
+    models::Spec,
+};
+
+/// xorshift64*; the seed is the test's row number, so a failure names it.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n
+    }
+
+    /// In -2..2.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 22) as f32 - 2.0
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(*f) - e).abs() <= tolerance * (1.0 + e.abs()), "{what}: value {i} is {f}, not {e}");
+    }
+}
+
+const LENGTHS: [usize; 9] = [1, 7, 8, 15, 16, 31, 64, 100, 1024];
+
+#[test]
+fn rms_norm_is_the_formula() {
+    for tier in available() {
+        for (row, n) in LENGTHS.into_iter().enumerate() {
+            let mut random = Random::new(row as u64);
+            let (x, weight) = (random.floats(n), random.floats(n));
+            let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / n as f64;
+            let scale = 1.0 / (mean + f64::from(1e-5f32)).sqrt();
+            let expected: Vec<_> = x.iter().zip(&weight).map(|(x, w)| f64::from(*x) * scale * f64::from(*w)).collect();
+            let mut out = vec![0.0; n];
+            tier.rms_norm(&x, &weight, 1e-5, &mut out);
+            assert_close(&out, &expected, 1e-6, &format!("{} rms_norm of {n}", tier.name));
+        }
+    }
+}
+
+#[test]
+fn silu_mul_is_the_formula() {
+    for tier in available() {
+        for (row, n) in LENGTHS.into_iter().enumerate() {
+            let mut random = Random::new(row as u64);
+            let mut gate: Vec<_> = random.floats(n).iter().map(|x| x * 10.0).collect();
+            gate[0] = [-200.0, 200.0, 0.0][row % 3];
+            let up = random.floats(n);
+            let silu = |x: f32| f64::from(x) / (1.0 + (-f64::from(x)).exp());
+            let expected: Vec<_> = gate.iter().zip(&up).map(|(g, u)| silu(*g) * f64::from(*u)).collect();
+            let mut out = vec![0.0; n];
+            tier.silu_mul(&gate, &up, &mut out);
+            assert_close(&out, &expected, 1e-6, &format!("{} silu_mul of {n}", tier.name));
+        }
+    }
+}
+
+#[test]
+fn narrow_rounds_to_nearest_even() {
+    for tier in available() {
+        let mut random = Random::new(0);
+        let mut x = random.floats(100);
+        x[..6].copy_from_slice(&[0.0, -0.0, 65_504.0, 1e-8, 1.000_488_3, f32::INFINITY]);
+        let mut out = vec![0; x.len()];
+        tier.narrow(&x, &mut out);
+        let expected: Vec<_> = x.iter().map(|x| f16::from_f32(*x).to_bits()).collect();
+        assert_eq!(out, expected, "{}", tier.name);
+    }
+}
+
+#[test]
+fn dot_is_the_sum_of_products_whatever_rows_come_with_it() {
+    for tier in available() {
+        for (seed, n) in LENGTHS.into_iter().enumerate() {
+            for rows in 1..=9 {
+                let mut random = Random::new(seed as u64);
+                let x = random.floats(rows * n);
+                let w = random.floats(n);
+                let (half, brain): (Vec<_>, Vec<_>) = w.iter().map(|w| (f16::from_f32(*w), bf16::from_f32(*w))).unzip();
+                let what = format!("{} dot of {rows} rows of {n}", tier.name);
+                let check = |dot: &dyn Fn(&[f32], &mut [f32]), weights: &dyn Fn(usize) -> f32| {
+                    let row =
+                        |r: &[f32]| r.iter().enumerate().map(|(i, x)| f64::from(*x) * f64::from(weights(i))).sum();
+                    let expected: Vec<f64> = x.chunks_exact(n).map(row).collect();
+                    let mut out = vec![0.0; rows];
+                    dot(&x, &mut out);
+                    assert_close(&out, &expected, 3e-5, &what);
+                    for (row, together) in x.chunks_exact(n).zip(&out) {
+                        let mut alone = [0.0];
+                        dot(row, &mut alone);
+                        assert_eq!(alone[0].to_bits(), together.to_bits(), "{what}");
+                    }
+                };
+                check(&|x, out| tier.dot_f32(x, &w, out), &|i| w[i]);
+                check(&|x, out| tier.dot_f16(x, &half, out), &|i| half[i].to_f32());
+                check(&|x, out| tier.dot_bf16(x, &brain, out), &|i| brain[i].to_f32());
+            }
+        }
+    }
+}
+
+/// Keys and values of one KV head, in scattered blocks, and as plain rows.
+struct Sequence {
+    cache: KvCache,
+    blocks: Vec<BlockId>,
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+}
+
+const HEADS: usize = 2;
+const HEAD: usize = 1;
+
+impl Sequence {
+    fn new(random: &mut Random, tokens: usize, dim: usize) -> Self {
+        let spec = Spec {
+            architecture: "test".into(),
+            layers: 2,
+            kv_heads: HEADS,
+            head_dim: dim,
+            vocabulary: 1,
+            context: tokens,
+        };
+        let count = tokens.div_ceil(BLOCK_TOKENS);
+        let mut cache = KvCache::new(&spec, count + 3);
+        // What a block's former owner left behind must not be seen.
+        let rubbish = vec![f16::NAN.to_bits(); dim];
+        for block in 0..cache.blocks() as u32 {
+            for offset in 0..BLOCK_TOKENS {
+                // SAFETY: one thread.
+                unsafe { cache.layer_mut(1).write(HEAD, BlockId(block), offset, &rubbish, &rubbish) };
+            }
+        }
+        let blocks: Vec<_> = (0..count as u32).rev().map(|b| BlockId(b + 2)).collect();
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for position in 0..tokens {
+            let narrow = |x: &f32| f16::from_f32(*x).to_bits();
+            let widen = |x: &u16| f16::from_bits(*x).to_f32();
+            let key: Vec<_> = random.floats(dim).iter().map(narrow).collect();
+            let value: Vec<_> = random.floats(dim).iter().map(narrow).collect();
+            let block = blocks[position / BLOCK_TOKENS];
+            // SAFETY: one thread.
+            unsafe { cache.layer_mut(1).write(HEAD, block, position % BLOCK_TOKENS, &key, &value) };
+            keys.push(key.iter().map(widen).collect());
+            values.push(value.iter().map(widen).collect());
+        }
+        Self { cache, blocks, keys, values }
+    }
+
+    /// Softmax attention by the formula.
+    fn oracle(&self, q: &[f32], position: usize) -> Vec<f64> {
+        let score = |key: &Vec<f32>| q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+        let scores: Vec<_> = self.keys[..=position].iter().map(score).collect();
+        let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<_> = scores.iter().map(|s| (s - peak).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let column = |i: usize| weights.iter().zip(&self.values).map(|(w, v)| w * f64::from(v[i])).sum::<f64>() / total;
+        (0..q.len()).map(column).collect()
+    }
+}
+
+#[test]
+fn attention_is_the_formula_whatever_queries_come_with_it() {
+    for tier in available() {
+        for (seed, (tokens, dim)) in
+            [(1, 16), (31, 32), (33, 48), (64, 64), (100, 80), (200, 128)].into_iter().enumerate()
+        {
+            let mut random = Random::new(seed as u64);
+            let sequence = Sequence::new(&mut random, tokens, dim);
+            let head = sequence.cache.head(1, HEAD, &sequence.blocks);
+            for queries in 1..=MAX_QUERIES {
+                let q: Vec<_> = random.floats(queries * dim).iter().map(|x| x * 0.5).collect();
+                let positions: Vec<_> = (0..queries).map(|_| random.below(tokens) as u32).collect();
+                let what = format!("{} attention, seed {seed}: {queries} queries of {dim} at {positions:?}", tier.name);
+                let mut out = vec![0.0; q.len()];
+                tier.attend(&head, &q, &positions, &mut out);
+                for ((q, position), together) in q.chunks_exact(dim).zip(&positions).zip(out.chunks_exact(dim)) {
+                    assert_close(together, &sequence.oracle(q, *position as usize), 2e-5, &what);
+                    let mut alone = vec![0.0; dim];
+                    tier.attend(&head, q, &[*position], &mut alone);
+                    assert_eq!(alone, together, "{what}");
+                }
+            }
+        }
+    }
+}

@@ -85,10 +85,10 @@ impl<'a> LinearBuilder<'a> {
     /// Adds a matrix of whole rows of `inputs` values, stored as `dtype`.
     pub fn matrix(mut self, dtype: GgmlDType, data: &'a [u8]) -> Result<Self, WeightsError> {
         let row_bytes = row_bytes(dtype, self.inputs)?;
-        if data.is_empty() || data.len() % row_bytes != 0 {
+        if data.is_empty() || !data.len().is_multiple_of(row_bytes) {
             return Err(WeightsError(format!("{} bytes are not rows of {row_bytes} bytes", data.len())));
         }
-        if data.as_ptr().addr() % align_of::<u32>() != 0 {
+        if !data.as_ptr().addr().is_multiple_of(align_of::<u32>()) {
             return Err(WeightsError("its data is not aligned to 4 bytes in the file".into()));
         }
         match self.runs.last_mut() {
@@ -250,7 +250,7 @@ impl Weights {
 
 /// Bytes of a row of `inputs` values.
 fn row_bytes(dtype: GgmlDType, inputs: usize) -> Result<usize, WeightsError> {
-    if inputs == 0 || inputs % dtype.block_size() != 0 {
+    if inputs == 0 || !inputs.is_multiple_of(dtype.block_size()) {
         let block = dtype.block_size();
         return Err(WeightsError(format!("rows of {inputs} values are not whole blocks of {block} ({dtype:?})")));
     }

@@ -1,0 +1,286 @@
+//! The engine's thread: owns model, cache and scheduler, and turns steps into events.
+//!
+//! ```text
+//! loop: take in ─▶ ask sinks ─▶ plan ─▶ forward ─▶ sample ─▶ commit ─▶ tell
+//! ```
+//!
+//! Sleeps on its inbox while there is nothing to compute. Invariant: `jobs` and the scheduler know the same sequences.
+
+use std::{
+    collections::HashMap,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use super::{
+    batch::Batch,
+    error::RequestError,
+    intake::Admissible,
+    job::Job,
+    kv_cache::KvCache,
+    models::Model,
+    request::{FinishReason, Flow},
+    sampler::Sampler,
+    scheduler::{Scheduler, Step},
+    sequence::SeqId,
+    stats::EngineStats,
+    tokenizer::Tokenizer,
+};
+
+/// While all readers are behind, they are asked again after this long.
+const PARKED_POLL: Duration = Duration::from_millis(5);
+
+/// So many failed steps in a row make the engine unhealthy.
+const FAILED_STEPS_MAX: u32 = 3;
+
+pub struct Executor {
+    pub model: Box<dyn Model>,
+    pub cache: KvCache,
+    pub scheduler: Scheduler,
+    pub sampler: Sampler,
+    pub tokenizer: Arc<Tokenizer>,
+    pub stats: Arc<EngineStats>,
+    pub inbox: Receiver<Admissible>,
+    pub closing: Arc<AtomicBool>,
+    pub jobs: HashMap<SeqId, Job>,
+    pub logits: Vec<f32>,
+    /// In a row, up to now.
+    pub failed_steps: u32,
+}
+
+impl Executor {
+    /// Works until the inbox is closed and everything in it is done, or until `closing` is set.
+    pub fn run(mut self) {
+        let _guard = Unhealthy(Arc::clone(&self.stats));
+        let mut computing = false;
+        while self.take_in(computing) {
+            if self.closing.load(Ordering::Relaxed) {
+                return self.close();
+            }
+            self.stats.awake();
+            self.ask_sinks();
+            computing = self.step();
+        }
+    }
+
+    /// Takes what has come in; waits for it if nothing is being computed. False when there is and will be nothing to do.
+    fn take_in(&mut self, computing: bool) -> bool {
+        let mut open = true;
+        if !computing {
+            self.stats.asleep();
+            let waited = match self.jobs.is_empty() {
+                true => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => self.inbox.recv_timeout(PARKED_POLL),
+            };
+            match waited {
+                Ok(admissible) => self.submit(admissible),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => open = false,
+            }
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(admissible) => self.submit(admissible),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    open = false;
+                    break;
+                }
+            }
+        }
+        if !open && !computing && !self.jobs.is_empty() {
+            // A closed inbox no longer waits for us.
+            thread::park_timeout(PARKED_POLL);
+        }
+        open || !self.jobs.is_empty()
+    }
+
+    fn submit(&mut self, Admissible { sequence, job }: Admissible) {
+        let id = sequence.id;
+        match self.scheduler.submit(sequence) {
+            Ok(()) => drop(self.jobs.insert(id, job)),
+            Err(error) => job.caller.fail(error),
+        }
+    }
+
+    /// Readers that left are dropped before anything more is computed for them, those behind are parked.
+    fn ask_sinks(&mut self) {
+        let mut gone = Vec::new();
+        for (&id, job) in &mut self.jobs {
+            let flow = job.caller.flow();
+            if flow == Flow::Cancel {
+                gone.push(id);
+            }
+            let parked = flow == Flow::Park;
+            if std::mem::replace(&mut job.parked, parked) != parked {
+                self.scheduler.set_parked(id, parked);
+            }
+        }
+        for id in gone {
+            self.finish(id, FinishReason::Cancelled);
+        }
+    }
+
+    /// Plans and computes one step. False if there was nothing to compute.
+    fn step(&mut self) -> bool {
+        let started = Instant::now();
+        let step = self.scheduler.plan(started);
+        self.note(&step, started);
+        if step.chunks.is_empty() {
+            return false;
+        }
+        let batch = self.scheduler.batch(&step);
+        match self.forward(&batch) {
+            Ok(()) => {
+                let sampled = self.sample(&step);
+                let elapsed = started.elapsed();
+                self.scheduler.commit(&step, &sampled, elapsed);
+                self.stats.steps_total.add(1);
+                self.stats.step_us.set(elapsed.as_micros() as usize);
+                self.failed_steps = 0;
+                self.stats.set_healthy(true);
+                self.tell(&sampled);
+            }
+            Err(why) => {
+                log::error!("a step of {} rows failed: {why}", batch.rows());
+                self.failed_steps += 1;
+                self.stats.failed_steps_total.add(1);
+                if self.failed_steps >= FAILED_STEPS_MAX {
+                    self.stats.set_healthy(false);
+                }
+                for chunk in &step.chunks {
+                    self.fail(chunk.id, RequestError::Internal(why.clone()));
+                }
+            }
+        }
+        true
+    }
+
+    /// Who has come and gone by the plan.
+    fn note(&mut self, step: &Step, now: Instant) {
+        for id in &step.expired {
+            self.fail(*id, RequestError::QueueTimeout);
+        }
+        for id in &step.admitted {
+            if let Some(job) = self.jobs.get_mut(id)
+                && job.caller.admitted(now)
+            {
+                self.stats.prompt_tokens_total.add(job.prompt_tokens);
+            }
+        }
+        for id in &step.preempted {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.caller.preempted();
+                self.stats.preemptions_total.add(1);
+            }
+        }
+        self.publish();
+    }
+
+    /// Leaves the logits of the batch in `self.logits`.
+    fn forward(&mut self, batch: &Batch) -> Result<(), String> {
+        let (model, cache, logits) = (&mut self.model, &mut self.cache, &mut self.logits);
+        // Whatever a panic leaves half written belongs to this batch's sequences, which all fail.
+        panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, logits)))
+            .map_err(|panic| format!("the model panicked: {}", panic_message(&*panic)))?
+            .map_err(|error| error.0)?;
+        let expected = batch.logit_rows.len() * self.model.spec().vocabulary;
+        match self.logits.len() {
+            len if len == expected => Ok(()),
+            len => Err(format!("the model gave {len} logits, not {expected}")),
+        }
+    }
+
+    /// The next token of every sequence that has one; those without usable logits fail.
+    fn sample(&mut self, step: &Step) -> Vec<(SeqId, u32)> {
+        let vocabulary = self.model.spec().vocabulary;
+        let ids = step.chunks.iter().filter(|chunk| chunk.sample).map(|chunk| chunk.id);
+        let mut sampled = Vec::new();
+        let mut bad = Vec::new();
+        for (id, row) in ids.zip(self.logits.chunks_exact_mut(vocabulary)) {
+            let (Some(job), Some(sequence)) = (self.jobs.get(&id), self.scheduler.sequence(id)) else { continue };
+            match self.sampler.sample(row, &job.sampling, &sequence.tokens, job.seed) {
+                Ok(token) => sampled.push((id, token)),
+                Err(_) => bad.push(id),
+            }
+        }
+        for id in bad {
+            self.stats.bad_logits_total.add(1);
+            self.fail(id, RequestError::BadLogits);
+        }
+        sampled
+    }
+
+    /// Hands the tokens out, and ends what has come to its end.
+    fn tell(&mut self, sampled: &[(SeqId, u32)]) {
+        let now = Instant::now();
+        self.stats.generated_tokens_total.add(sampled.len());
+        for &(id, token) in sampled {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            if job.push(token, now, &self.tokenizer) {
+                self.finish(id, FinishReason::Stop);
+            } else if self.scheduler.sequence(id).is_none_or(|s| s.tokens.len() >= s.tokens_max) {
+                self.finish(id, FinishReason::Length);
+            }
+        }
+    }
+
+    fn finish(&mut self, id: SeqId, reason: FinishReason) {
+        if let Some(job) = self.remove(id) {
+            job.finish(reason);
+        }
+    }
+
+    fn fail(&mut self, id: SeqId, error: RequestError) {
+        if let Some(job) = self.remove(id) {
+            job.caller.fail(error);
+        }
+    }
+
+    /// Takes a sequence out; the gauges know it before its caller does.
+    fn remove(&mut self, id: SeqId) -> Option<Job> {
+        self.scheduler.remove(id);
+        self.publish();
+        self.jobs.remove(&id)
+    }
+
+    fn publish(&self) {
+        self.stats.running.set(self.scheduler.running_count());
+        self.stats.preempted.set(self.scheduler.preempted_count());
+        self.stats.kv_blocks_used.set(self.scheduler.blocks_held());
+    }
+
+    /// Ends everything now.
+    fn close(mut self) {
+        let ids: Vec<SeqId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.fail(id, RequestError::ShuttingDown);
+        }
+        // The intake sends nothing more once it has seen `closing`, and then closes the inbox.
+        for admissible in self.inbox.iter() {
+            admissible.job.caller.fail(RequestError::ShuttingDown);
+        }
+    }
+}
+
+/// Marks the engine unhealthy when its thread ends, by a panic too.
+struct Unhealthy(Arc<EngineStats>);
+
+impl Drop for Unhealthy {
+    fn drop(&mut self) {
+        self.0.set_healthy(false);
+        self.0.asleep();
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}

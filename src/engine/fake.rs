@@ -1,0 +1,116 @@
+//! For tests: a model whose next token is a hash of every token it sees through the block table.
+//!
+//! A wrong block, a wrong position, a row that was never computed or a block that somebody else has overwritten shows as
+//! a wrong token. [`alone`] is the oracle: the same tokens without blocks, batches or other sequences.
+
+use super::{
+    batch::{Batch, Segment},
+    blocks::{BLOCK_TOKENS, BlockId},
+    kv_cache::KvCache,
+    models::{ForwardError, Model, Spec},
+};
+
+/// Mixes 64 bits (the finaliser of SplitMix64).
+pub fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Seeded chance for tests.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(mix(seed ^ 0x5851_f42d_4c95_7f2d))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// One of `low..high`.
+    pub fn within(&mut self, low: usize, high: usize) -> usize {
+        low + (self.next() % (high - low) as u64) as usize
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.within(0, n) == 0
+    }
+}
+
+/// What is kept of a token at a position.
+fn entry(token: u32, position: usize) -> u64 {
+    mix(u64::from(token) << 32 | position as u64)
+}
+
+fn choose(visible: impl Iterator<Item = u64>, vocabulary: usize) -> u32 {
+    let hash = visible.fold(1u64, |hash, entry| (hash ^ entry).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23));
+    (mix(hash) % vocabulary as u64) as u32
+}
+
+/// What a sequence generates after `prompt` when it has the model for itself.
+pub fn alone(prompt: &[u32], count: usize, vocabulary: usize) -> Vec<u32> {
+    let mut visible: Vec<u64> = prompt.iter().enumerate().map(|(position, &token)| entry(token, position)).collect();
+    let mut generated = Vec::new();
+    for _ in 0..count {
+        let token = choose(visible.iter().copied(), vocabulary);
+        visible.push(entry(token, visible.len()));
+        generated.push(token);
+    }
+    generated
+}
+
+pub struct HashModel {
+    spec: Spec,
+    /// The cache: (block, token in block).
+    slots: Vec<u64>,
+}
+
+impl HashModel {
+    pub fn new(blocks: usize, vocabulary: usize, context: usize) -> Self {
+        let architecture = "hash".to_owned();
+        let spec = Spec { architecture, layers: 1, kv_heads: 1, head_dim: 32, vocabulary, context };
+        Self { spec, slots: vec![0; blocks * BLOCK_TOKENS] }
+    }
+
+    /// Writes the batch's tokens into the cache.
+    pub fn write(&mut self, batch: &Batch) {
+        for segment in &batch.segments {
+            for row in 0..segment.rows {
+                let position = segment.start + row;
+                assert_eq!(batch.positions[segment.first_row + row] as usize, position);
+                self.slots[slot(&segment.blocks, position)] = entry(batch.tokens[segment.first_row + row], position);
+            }
+        }
+    }
+
+    /// The token after a segment.
+    pub fn next_token(&self, segment: &Segment) -> u32 {
+        let visible = (0..segment.start + segment.rows).map(|position| self.slots[slot(&segment.blocks, position)]);
+        choose(visible, self.spec.vocabulary)
+    }
+}
+
+fn slot(blocks: &[BlockId], position: usize) -> usize {
+    blocks[position / BLOCK_TOKENS].0 as usize * BLOCK_TOKENS + position % BLOCK_TOKENS
+}
+
+impl Model for HashModel {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn forward(&mut self, batch: &Batch, _: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+        self.write(batch);
+        logits.clear();
+        for &row in &batch.logit_rows {
+            let segment =
+                batch.segments.iter().find(|s| s.first_row + s.rows == row + 1).expect("a segment's last row");
+            let token = self.next_token(segment) as usize;
+            logits.extend((0..self.spec.vocabulary).map(|id| if id == token { 10.0 } else { 0.0 }));
+        }
+        Ok(())
+    }
+}

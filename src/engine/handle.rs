@@ -1,0 +1,250 @@
+//! The engine as its users hold it.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{
+    config::EngineConfig,
+    error::RequestError,
+    executor::Executor,
+    intake::{Intake, Submission},
+    job::{Caller, Ticket},
+    kv_cache::KvCache,
+    models::{Model, Spec},
+    request::{Event, Flow, GenerateRequest, Sink},
+    sampler::Sampler,
+    scheduler::Scheduler,
+    stats::EngineStats,
+    tokenizer::Tokenizer,
+};
+
+/// Why an engine could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// This setting must be at least 1.
+    Zero(&'static str),
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero(what) => write!(f, "{what} must be at least 1"),
+            Self::Thread(error) => write!(f, "can't start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running engine; clones are handles to the same. Without handles it finishes what it has accepted and ends.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    spec: Spec,
+    context: usize,
+    queue_max: usize,
+    tokenizer: Arc<Tokenizer>,
+    stats: Arc<EngineStats>,
+    /// `None` once the engine is shutting down.
+    submissions: Mutex<Option<Sender<Submission>>>,
+    /// End everything now.
+    closing: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Closed when the engine's thread has ended.
+    ended: Receiver<()>,
+}
+
+impl Engine {
+    /// Starts the threads of an engine: intake and executor. `cache` decides how much can run side by side.
+    pub fn start(
+        name: &str,
+        model: Box<dyn Model>,
+        cache: KvCache,
+        tokenizer: Arc<Tokenizer>,
+        config: EngineConfig,
+    ) -> Result<Self, StartError> {
+        let spec = model.spec().clone();
+        let context = config.context_max.map_or(spec.context, |max| max.min(spec.context));
+        let blocks = cache.blocks();
+        let settings = [
+            ("step_tokens_max", config.step_tokens_max),
+            ("step_prompt_tokens_max", config.step_prompt_tokens_max),
+            ("running_max", config.running_max),
+            ("queue_max", config.queue_max),
+            ("the context", context),
+            ("the KV cache", blocks),
+        ];
+        if let Some((what, _)) = settings.iter().find(|(_, value)| *value == 0) {
+            return Err(StartError::Zero(what));
+        }
+        let stats = Arc::new(EngineStats::new(blocks));
+        let closing = Arc::new(AtomicBool::new(false));
+        // Requests in both channels are counted in `stats.queued`, which `submit` keeps within `queue_max`.
+        let (submit, submissions) = bounded(config.queue_max);
+        let (admit, inbox) = bounded(config.queue_max);
+        let (end, ended) = bounded(0);
+        let vocabulary = tokenizer.vocabulary().min(spec.vocabulary);
+        let intake = Intake {
+            tokenizer: Arc::clone(&tokenizer),
+            context,
+            vocabulary,
+            kv_blocks: blocks,
+            closing: Arc::clone(&closing),
+            submissions,
+            admissible: admit,
+        };
+        let executor = Executor {
+            model,
+            cache,
+            scheduler: Scheduler::new(&config, blocks),
+            sampler: Sampler::new(vocabulary),
+            tokenizer: Arc::clone(&tokenizer),
+            stats: Arc::clone(&stats),
+            inbox,
+            closing: Arc::clone(&closing),
+            jobs: HashMap::new(),
+            logits: Vec::new(),
+            failed_steps: 0,
+        };
+        let spawn = |role: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(format!("{role} {name}")).spawn(work).map_err(StartError::Thread)
+        };
+        let threads = vec![
+            spawn("intake", Box::new(move || intake.run()))?,
+            spawn(
+                "engine",
+                Box::new(move || {
+                    let _end: Sender<()> = end;
+                    executor.run();
+                }),
+            )?,
+        ];
+        Ok(Self(Arc::new(Inner {
+            name: name.to_owned(),
+            spec,
+            context,
+            queue_max: config.queue_max,
+            tokenizer,
+            stats,
+            submissions: Mutex::new(Some(submit)),
+            closing,
+            threads: Mutex::new(threads),
+            ended,
+        })))
+    }
+
+    /// Asks for a generation; never waits. Everything is told to `sink`, a refusal too: then before this returns, on the
+    /// caller's thread.
+    pub fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
+        let inner = &self.0;
+        let ticket = Ticket::take(&inner.stats, inner.queue_max);
+        let full = ticket.is_none();
+        let caller = Caller::new(sink, Arc::clone(&inner.stats), ticket);
+        if full {
+            return caller.fail(RequestError::QueueFull { length: inner.queue_max });
+        }
+        let submissions = inner.submissions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(submissions) = submissions else { return caller.fail(RequestError::ShuttingDown) };
+        if let Err(refused) = submissions.try_send(Submission { request, caller }) {
+            refused.into_inner().caller.fail(RequestError::Internal("the engine has stopped".into()));
+        }
+    }
+
+    /// Asks for a generation and gives its events as they come. Dropping the iterator cancels it.
+    pub fn generate(&self, request: GenerateRequest) -> Generation {
+        let (sender, events) = bounded(EVENTS_MAX);
+        let reader = Arc::new(());
+        self.submit(request, Box::new(ChannelSink { sender, reader: Arc::downgrade(&reader) }));
+        Generation { events, _reader: reader }
+    }
+
+    /// Ends the engine: accepts no more, gives what it has accepted `grace` to finish, fails the rest with
+    /// `ShuttingDown`, and waits for its threads. Not to be called by a sink.
+    pub fn shutdown(&self, grace: Duration) {
+        let inner = &self.0;
+        drop(inner.submissions.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if !grace.is_zero() {
+            // Nothing is ever sent: this ends with the thread, or with the grace.
+            let _ = inner.ended.recv_timeout(grace);
+        }
+        inner.closing.store(true, Ordering::Relaxed);
+        for thread in inner.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread of engine {} had panicked", inner.name);
+            }
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn stats(&self) -> &EngineStats {
+        &self.0.stats
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.0.spec
+    }
+
+    /// Tokens that prompt and answer may have together.
+    pub fn context(&self) -> usize {
+        self.0.context
+    }
+
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.0.tokenizer
+    }
+}
+
+/// A generation parks when this many events wait to be read; a step adds three at most.
+const EVENTS_PARK: usize = 64;
+const EVENTS_MAX: usize = EVENTS_PARK + 4;
+
+/// The events of one generation; the last is `Finished` or `Failed`.
+pub struct Generation {
+    events: Receiver<Event>,
+    /// Lives as long as anybody reads.
+    _reader: Arc<()>,
+}
+
+impl Iterator for Generation {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.events.recv().ok()
+    }
+}
+
+struct ChannelSink {
+    sender: Sender<Event>,
+    reader: Weak<()>,
+}
+
+impl Sink for ChannelSink {
+    fn flow(&self) -> Flow {
+        match self.reader.strong_count() {
+            0 => Flow::Cancel,
+            _ if self.sender.len() >= EVENTS_PARK => Flow::Park,
+            _ => Flow::Continue,
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        // Never full, see `EVENTS_PARK`; closed when the reader has gone.
+        let _ = self.sender.try_send(event);
+    }
+}

@@ -1,0 +1,134 @@
+//! The intake thread: tokenises and checks requests, off the callers' threads and off the engine's.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{
+    blocks::BLOCK_TOKENS,
+    detokenizer::{Start, TextStream},
+    error::RequestError,
+    job::{Caller, Job},
+    request::{FinishReason, Flow, GenerateRequest, Prompt, Usage},
+    sequence::{SeqId, Sequence},
+    stop::StopStrings,
+    tokenizer::{Markup, Special, Tokenizer},
+};
+
+/// A request as it was submitted.
+pub struct Submission {
+    pub request: GenerateRequest,
+    pub caller: Caller,
+}
+
+/// A request that can be scheduled.
+pub struct Admissible {
+    pub sequence: Sequence,
+    pub job: Job,
+}
+
+pub struct Intake {
+    pub tokenizer: Arc<Tokenizer>,
+    /// Tokens that a sequence may have.
+    pub context: usize,
+    /// Ids from here up are unknown to the model or to the tokenizer.
+    pub vocabulary: usize,
+    pub kv_blocks: usize,
+    pub closing: Arc<AtomicBool>,
+    pub submissions: Receiver<Submission>,
+    /// As long as the queue may be: sending never waits.
+    pub admissible: Sender<Admissible>,
+}
+
+impl Intake {
+    /// Works until no one can submit any more.
+    pub fn run(self) {
+        for (id, submission) in self.submissions.iter().enumerate() {
+            self.take(SeqId(id as u64), submission);
+        }
+    }
+
+    fn take(&self, id: SeqId, Submission { request, caller }: Submission) {
+        if self.closing.load(Ordering::Relaxed) {
+            return caller.fail(RequestError::ShuttingDown);
+        }
+        if caller.flow() == Flow::Cancel {
+            return caller.finish(FinishReason::Cancelled, Usage::default());
+        }
+        // Tokenisers are not ours: one that panics costs its request.
+        let prompt = panic::catch_unwind(AssertUnwindSafe(|| self.prompt(&request.prompt)));
+        let prompt = match prompt.unwrap_or_else(|_| Err(RequestError::Internal("the tokenizer panicked".into()))) {
+            Ok(prompt) => prompt,
+            Err(error) => return caller.fail(error),
+        };
+        if request.max_tokens == 0 {
+            let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
+            return caller.finish(FinishReason::Length, usage);
+        }
+        let admissible = self.admissible(id, prompt, request, caller);
+        if let Err(refused) = self.admissible.send(admissible) {
+            refused.0.job.caller.fail(RequestError::Internal("the engine has stopped".into()));
+        }
+    }
+
+    /// The prompt's tokens, which leave room for at least one more.
+    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        let tokens = match prompt {
+            Prompt::Text(text) => self.tokenizer.encode(text, Special::Add, Markup::Literal),
+            Prompt::Rendered(text) => self.tokenizer.encode(text, Special::None, Markup::Parse),
+            Prompt::Tokens(tokens) => tokens.clone(),
+        };
+        if tokens.is_empty() {
+            return Err(RequestError::EmptyPrompt);
+        }
+        if tokens.len() >= self.context {
+            return Err(RequestError::ContextExceeded { prompt: tokens.len(), context: self.context });
+        }
+        match tokens.iter().find(|&&id| id as usize >= self.vocabulary) {
+            Some(&id) => Err(RequestError::UnknownToken { id, vocabulary: self.vocabulary }),
+            None => Ok(tokens),
+        }
+    }
+
+    fn admissible(&self, id: SeqId, prompt: Vec<u32>, request: GenerateRequest, caller: Caller) -> Admissible {
+        let prompt_tokens = prompt.len();
+        // Cut to what context and cache leave; a prompt that has not even room for one token is refused by the scheduler.
+        let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
+        let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
+        let deadline = caller.deadline(request.queue_timeout);
+        let sequence = Sequence::new(id, prompt, tokens_max, request.priority, deadline);
+
+        let start = match request.prompt {
+            Prompt::Rendered(_) => Start::OfText,
+            Prompt::Text(_) | Prompt::Tokens(_) => Start::Continuation,
+        };
+        let mut end_tokens = request.stop_tokens;
+        if !request.ignore_eos {
+            end_tokens.extend(self.tokenizer.end_tokens());
+        }
+        let job = Job {
+            caller,
+            text: Some(TextStream::new(StopStrings::new(&request.stop), start, &self.tokenizer)),
+            seed: request.sampling.seed.unwrap_or_else(chance),
+            sampling: request.sampling,
+            end_tokens,
+            prompt_tokens,
+            generated_tokens: 0,
+            parked: false,
+        };
+        Admissible { sequence, job }
+    }
+}
+
+/// A number nobody has chosen: the standard library seeds its hash maps by it.
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

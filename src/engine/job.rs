@@ -1,0 +1,166 @@
+//! A request on its way through the engine.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    detokenizer::{Pushed, TextStream},
+    error::RequestError,
+    request::{Event, FinishReason, Flow, SamplingParams, Sink, Timeline, Usage},
+    stats::EngineStats,
+    tokenizer::Tokenizer,
+};
+
+/// A place in the queue, from submission to admission.
+pub struct Ticket(Arc<EngineStats>);
+
+impl Ticket {
+    /// `None`: `queue_max` requests wait already.
+    pub fn take(stats: &Arc<EngineStats>, queue_max: usize) -> Option<Self> {
+        stats.queued.try_add(queue_max).then(|| Self(Arc::clone(stats)))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.queued.subtract(1);
+    }
+}
+
+/// Whoever asked. Is told exactly one end: by [`finish`](Self::finish), by [`fail`](Self::fail), or when dropped without
+/// either, which happens only if a thread of the engine panics.
+pub struct Caller {
+    /// `None` once the end has been told.
+    sink: Option<Box<dyn Sink>>,
+    stats: Arc<EngineStats>,
+    ticket: Option<Ticket>,
+    timeline: Timeline,
+}
+
+impl Caller {
+    pub fn new(sink: Box<dyn Sink>, stats: Arc<EngineStats>, ticket: Option<Ticket>) -> Self {
+        let timeline =
+            Timeline { received: Instant::now(), admitted: None, first_token: None, finished: None, preemptions: 0 };
+        Self { sink: Some(sink), stats, ticket, timeline }
+    }
+
+    pub fn flow(&self) -> Flow {
+        self.sink.as_ref().map_or(Flow::Cancel, |sink| sink.flow())
+    }
+
+    /// By when it wants to be admitted.
+    pub fn deadline(&self, timeout: Duration) -> Instant {
+        let far = Duration::from_secs(365 * 24 * 3600);
+        self.timeline.received + timeout.min(far)
+    }
+
+    /// Scheduled; true if for the first time.
+    pub fn admitted(&mut self, now: Instant) -> bool {
+        let Some(ticket) = self.ticket.take() else { return false };
+        drop(ticket);
+        self.timeline.admitted = Some(now);
+        self.stats.admitted_total.add(1);
+        self.stats.wait_us_total.add(now.saturating_duration_since(self.timeline.received).as_micros() as usize);
+        true
+    }
+
+    pub fn preempted(&mut self) {
+        self.timeline.preemptions += 1;
+    }
+
+    pub fn token(&mut self, now: Instant) {
+        self.timeline.first_token.get_or_insert(now);
+    }
+
+    pub fn piece(&mut self, text: String, token_ids: Vec<u32>) {
+        if let Some(sink) = &mut self.sink {
+            sink.on_event(Event::Piece { text, token_ids });
+        }
+    }
+
+    pub fn finish(mut self, reason: FinishReason, usage: Usage) {
+        self.timeline.finished = Some(Instant::now());
+        let timeline = self.timeline;
+        self.end(Event::Finished { reason, usage, timeline });
+    }
+
+    pub fn fail(mut self, error: RequestError) {
+        self.end(Event::Failed(error));
+    }
+
+    fn end(&mut self, event: Event) {
+        if let Some(mut sink) = self.sink.take() {
+            self.ticket = None;
+            self.stats.count_end(&event);
+            sink.on_event(event);
+        }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.end(Event::Failed(RequestError::Internal("the engine has stopped".into())));
+    }
+}
+
+/// What is generated for a caller.
+pub struct Job {
+    pub caller: Caller,
+    /// `None` once all of it has been told.
+    pub text: Option<TextStream>,
+    pub sampling: SamplingParams,
+    /// The request's, or drawn for it.
+    pub seed: u64,
+    /// Tokens that end it.
+    pub end_tokens: Vec<u32>,
+    pub prompt_tokens: usize,
+    pub generated_tokens: usize,
+    /// Its reader is behind.
+    pub parked: bool,
+}
+
+impl Job {
+    /// Takes the next token and tells the text that it brings. True if the generation stops here.
+    pub fn push(&mut self, token: u32, now: Instant, tokenizer: &Tokenizer) -> bool {
+        self.generated_tokens += 1;
+        self.caller.token(now);
+        if self.end_tokens.contains(&token) {
+            self.flush(Some(token));
+            return true;
+        }
+        match self.text.as_mut().map_or(Pushed::Held, |text| text.push(token, tokenizer)) {
+            Pushed::Held => false,
+            Pushed::Text { text, token_ids } => {
+                self.caller.piece(text, token_ids);
+                false
+            }
+            Pushed::Stopped { text, token_ids } => {
+                self.text = None;
+                self.caller.piece(text, token_ids);
+                true
+            }
+        }
+    }
+
+    /// Tells the end, and before it the text that was held back.
+    pub fn finish(mut self, reason: FinishReason) {
+        if reason != FinishReason::Cancelled {
+            self.flush(None);
+        }
+        let (prompt_tokens, completion_tokens) = (self.prompt_tokens, self.generated_tokens);
+        self.caller.finish(reason, Usage { prompt_tokens, completion_tokens, cached_tokens: 0 });
+    }
+
+    /// No more text will come: what was held back is told, and the token that ended it, whose bytes are not of the text.
+    fn flush(&mut self, end_token: Option<u32>) {
+        if let Some(text) = self.text.take() {
+            let (text, mut token_ids) = text.finish();
+            token_ids.extend(end_token);
+            if !token_ids.is_empty() {
+                self.caller.piece(text, token_ids);
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Text to tokens and back, built from a GGUF file's own tables.
+//!
+//! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding (`bpe`, on pieces cut by the rules
+//! that the file names, `split`), SentencePiece (`sentencepiece`) and WordPiece (`wordpiece`).
+//!
+//! Invariants: encoding takes O(n log n) for n bytes of any text and never fails; plain text never becomes a control
+//! token; decoding joins the bytes that [`Tokenizer::token_bytes`] gives for each token.
+
+mod bpe;
+mod error;
+mod merge;
+mod sentencepiece;
+mod special;
+mod split;
+mod vocabulary;
+mod wordpiece;
+
+use bpe::Bpe;
+pub use error::TokenizerError;
+use merge::Merger;
+use sentencepiece::{SPACE, SentencePiece};
+use special::{Part, SpecialTokens};
+use split::{Rules, Splitter, Unit};
+use vocabulary::{Kind, Spelling, Vocabulary};
+use wordpiece::WordPiece;
+
+use super::gguf::Metadata;
+
+/// What is merged at once is at most so long, which bounds memory. No real piece is longer; SentencePiece, which has no
+/// pieces, is cut once in so many bytes.
+const PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// Tokens that end a generation, by their usual names, beside those the file names.
+const END_TOKENS: [&str; 21] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
+/// Whether the model's own tokens around a text are added: BOS before it, EOS or SEP after it, as the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    None,
+    Add,
+}
+
+/// What the spelling of a control token (`<|im_end|>`) in a text means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Markup {
+    /// Just these characters: right for what users write, who could otherwise end their turn and speak as the system.
+    Literal,
+    /// The control token: right for what a chat template rendered.
+    Parse,
+}
+
+/// A model's tokenizer. `Send + Sync`: shared by `Arc`.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    kind: Encoder,
+    special: SpecialTokens,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    /// What [`Special::Add`] puts before and after a text.
+    before: Option<u32>,
+    after: Option<u32>,
+    end_tokens: Vec<u32>,
+    leading_space: bool,
+}
+
+#[derive(Debug)]
+enum Encoder {
+    Bpe { bpe: Bpe, splitter: Splitter, unit: Unit },
+    SentencePiece { model: SentencePiece, space_prefix: bool },
+    WordPiece(WordPiece),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that `tokenizer.ggml.*` describes.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let model = metadata.str("tokenizer.ggml.model")?;
+        let rules = match model {
+            "gpt2" => {
+                let name: Option<&str> = metadata.find("tokenizer.ggml.pre")?;
+                Some(Rules::named(name.ok_or(TokenizerError::MissingSplit)?)?)
+            }
+            "gemma4" => Some(Rules::named("gemma4")?),
+            "llama" | "bert" => None,
+            other => return Err(TokenizerError::UnknownModel(other.into())),
+        };
+        let spelling = match &rules {
+            Some(rules) if rules.unit == Unit::Bytes => Spelling::ByteChars,
+            _ => Spelling::Text,
+        };
+
+        let ends = Ends::read(metadata)?;
+        let vocabulary = Vocabulary::read(metadata, spelling, |id, name| {
+            ends.named.contains(&id) || END_TOKENS.iter().any(|end| end.as_bytes() == name)
+        })?;
+        let known = |id: Option<u32>| id.filter(|&id| (id as usize) < vocabulary.len());
+        let bos = known(ends.bos);
+        let eos = known(ends.eos);
+        let separator = known(metadata.find("tokenizer.ggml.seperator_token_id")?); // the format's own spelling
+
+        let (kind, add_bos, add_eos) = match (&rules, model) {
+            (Some(rules), _) => (Encoder::bpe(metadata, &vocabulary, rules)?, rules.add_bos, false),
+            (None, "llama") => (Encoder::sentencepiece(metadata, &vocabulary)?, true, false),
+            _ => (Encoder::wordpiece(metadata)?, true, true),
+        };
+        let add_bos = metadata.find("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos);
+        let add_eos = metadata.find("tokenizer.ggml.add_eos_token")?.unwrap_or(add_eos);
+        let last = if matches!(kind, Encoder::WordPiece(_)) { separator.or(eos) } else { eos };
+
+        let mut end_tokens: Vec<u32> = ends.ending.iter().copied().filter_map(|id| known(Some(id))).collect();
+        for (id, name) in metadata.strings("tokenizer.ggml.tokens")?.enumerate() {
+            if END_TOKENS.iter().any(|end| end.as_bytes() == name) {
+                end_tokens.push(id as u32);
+            }
+        }
+        end_tokens.sort_unstable();
+        end_tokens.dedup();
+        Ok(Self {
+            special: SpecialTokens::new(&vocabulary)?,
+            leading_space: match &kind {
+                Encoder::Bpe { .. } => false,
+                Encoder::SentencePiece { space_prefix, .. } => *space_prefix,
+                Encoder::WordPiece(_) => true,
+            },
+            vocabulary,
+            kind,
+            bos,
+            eos,
+            before: bos.filter(|_| add_bos),
+            after: last.filter(|_| add_eos),
+            end_tokens,
+        })
+    }
+
+    /// The tokens of `text`.
+    pub fn encode(&self, text: &str, special: Special, markup: Markup) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        let mut merger = Merger::default();
+        if special == Special::Add {
+            ids.extend(self.before);
+        }
+        let mut after_special = true;
+        for part in self.special.parts(text, markup) {
+            match part {
+                Part::Token(id) => ids.push(id),
+                Part::Text(text) => self.encode_part(text, after_special, &mut merger, &mut ids),
+            }
+            after_special = matches!(part, Part::Token(_));
+        }
+        if special == Special::Add {
+            ids.extend(self.after);
+        }
+        ids
+    }
+
+    /// Appends the tokens of a text without special tokens; it begins the whole text or follows one of them if `first`.
+    fn encode_part(&self, text: &str, first: bool, merger: &mut Merger, ids: &mut Vec<u32>) {
+        match &self.kind {
+            Encoder::Bpe { bpe, splitter, unit } => {
+                let spaced;
+                let text = match unit {
+                    Unit::Bytes => text,
+                    Unit::Chars => {
+                        spaced = text.replace(' ', SPACE);
+                        &spaced
+                    }
+                };
+                for piece in splitter.split(text).flat_map(bounded) {
+                    bpe.encode(piece.as_bytes(), &self.vocabulary, merger, ids);
+                }
+            }
+            Encoder::SentencePiece { model, space_prefix } => {
+                let mut spaced = String::with_capacity(text.len() * 5 / 4);
+                if *space_prefix && first {
+                    spaced.push_str(SPACE);
+                }
+                text.split_inclusive(' ').for_each(|word| match word.strip_suffix(' ') {
+                    Some(word) => spaced.extend([word, SPACE]),
+                    None => spaced.push_str(word),
+                });
+                for piece in bounded(&spaced) {
+                    model.encode(piece.as_bytes(), &self.vocabulary, merger, ids);
+                }
+            }
+            Encoder::WordPiece(model) => model.encode(text, &self.vocabulary, ids),
+        }
+    }
+
+    /// The bytes that token `id` stands for; a character may be spread over several tokens. Empty for unknown ids.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.vocabulary.bytes(id)
+    }
+
+    /// Whether `id` steers the model rather than being text: such tokens are left out when decoding.
+    pub fn is_special(&self, id: u32) -> bool {
+        matches!(self.vocabulary.kind(id), Some(Kind::Control | Kind::Unknown))
+    }
+
+    /// The text of `ids`, without special tokens. Bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let tokens = ids.iter().filter(|&&id| !self.is_special(id));
+        let bytes: Vec<u8> = tokens.flat_map(|&id| self.token_bytes(id)).copied().collect();
+        let text = match bytes.split_first() {
+            Some((b' ', rest)) if self.leading_space => rest,
+            _ => &bytes,
+        };
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// Tokens that end a generation, ascending.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// Number of tokens; the model's output may be padded to more.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Whether [`Special::Add`] puts BOS before a text.
+    pub fn adds_bos(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Whether a text's first token carries a space that is not the text's (SentencePiece, WordPiece).
+    pub fn adds_leading_space(&self) -> bool {
+        self.leading_space
+    }
+
+    /// The token that is exactly `text`: a special token such as `<|im_end|>`, else one of plain text.
+    pub fn token_to_id(&self, text: &str) -> Option<u32> {
+        self.special.find(text).or_else(|| self.vocabulary.find(text.as_bytes()))
+    }
+
+    /// How chat templates and people write token `id`; bytes that are not UTF-8 become U+FFFD.
+    pub fn token_text(&self, id: u32) -> String {
+        String::from_utf8_lossy(self.token_bytes(id)).into_owned()
+    }
+}
+
+impl Encoder {
+    fn bpe(metadata: &Metadata, vocabulary: &Vocabulary, rules: &Rules) -> Result<Self, TokenizerError> {
+        let merges = metadata.strings("tokenizer.ggml.merges")?;
+        let bpe = Bpe::new(vocabulary, merges, rules.unit, rules.whole_pieces);
+        Ok(Self::Bpe { bpe, splitter: Splitter::new(rules.cuts)?, unit: rules.unit })
+    }
+
+    fn sentencepiece(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        let scores = metadata.f32s("tokenizer.ggml.scores")?;
+        if scores.len() != vocabulary.len() {
+            let why = format!("{} tokens, but {} scores", vocabulary.len(), scores.len());
+            return Err(TokenizerError::Invalid(why));
+        }
+        let space_prefix = metadata.find("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        Ok(Self::SentencePiece { model: SentencePiece::new(&scores), space_prefix })
+    }
+
+    fn wordpiece(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let lowercase = metadata.find("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
+        let strip_accents = metadata.find("tokenizer.ggml.normalizer.strip_accents")?.unwrap_or(lowercase);
+        Ok(Self::WordPiece(WordPiece::new(lowercase, strip_accents)?))
+    }
+}
+
+/// The special tokens that a file names by id.
+struct Ends {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    /// Those after which generation ends.
+    ending: Vec<u32>,
+    /// All of them: control tokens, whatever `token_type` says.
+    named: Vec<u32>,
+}
+
+impl Ends {
+    fn read(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let find = |name: &str| metadata.find::<u32>(&format!("tokenizer.ggml.{name}_token_id"));
+        let bos = match find("bos")? {
+            Some(id) => Some(id),
+            None => find("cls")?,
+        };
+        let eos = find("eos")?;
+        let ending: Vec<u32> = [eos, find("eot")?, find("eom")?].into_iter().flatten().collect();
+        let named = ending.iter().copied().chain(bos).collect();
+        Ok(Self { bos, eos, ending, named })
+    }
+}
+
+/// `piece` in parts of at most [`PIECE_BYTES_MAX`] bytes, cut between characters.
+fn bounded(piece: &str) -> impl Iterator<Item = &str> {
+    let mut rest = piece;
+    std::iter::from_fn(move || {
+        let mut end = rest.len().min(PIECE_BYTES_MAX);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (part, after) = rest.split_at(end);
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
