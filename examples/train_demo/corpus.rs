@@ -189,11 +189,11 @@ mod tests {
 
     #[test]
     fn documents_never_hold_a_held_out_question() {
-        let question = "What is Sconce written in?";
+        let question = "Who are you?";
         let asked = |corpus: &Corpus| {
             let mut chance = Chance::new(7);
             let held_out = HeldOut(vec![normalised(question)]);
-            let texts = (0..20_000).map(|_| corpus.document(&mut chance).into_iter().map(|part| part.text).collect());
+            let texts = (0..4_000).map(|_| corpus.document(&mut chance).into_iter().map(|part| part.text).collect());
             texts.filter(|text: &String| held_out.contain(text)).count()
         };
         assert!(asked(&Corpus::new([].into_iter())) > 0, "the patterns do give it");

@@ -4,7 +4,9 @@
 //! cargo run --release --example train_demo -- --out src/demo/sconce-demo.gguf
 //! ```
 //!
-//! The defaults are the recipe of the file that ships; an hour or so on one CPU core. The seed fixes corpus, tokenizer,
+//! The defaults are the recipe of the file that ships: half an hour on one CPU core with `RAYON_NUM_THREADS=1
+//! CANDLE_NUM_THREADS=1`, and with glibc's `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000`, without which
+//! candle's many short-lived tensors cost as much time again in page faults. The seed fixes corpus, tokenizer,
 //! initial weights and order; floating-point sums differ between machines and numbers of threads, so the file is the
 //! same in kind, not bit for bit. Every few minutes the model so far is written to `--out` and asked the held-out
 //! questions of `tests/data/demo_questions.json`, none of which it ever trains on.
