@@ -53,6 +53,9 @@ fn the_engine_names_no_http() {
 #[test]
 fn scheduler_and_blocks_name_no_clock_and_no_tensor() {
     for part in ["engine/scheduler/mod.rs", "engine/scheduler/pace.rs", "engine/blocks.rs", "engine/sequence.rs"] {
-        check(part, &["instant::now", "systemtime", "candle", "tensor", "thread", "tokenizer", "crate::engine::models"]);
+        check(
+            part,
+            &["instant::now", "systemtime", "candle", "tensor", "thread", "tokenizer", "crate::engine::models"],
+        );
     }
 }
