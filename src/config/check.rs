@@ -266,7 +266,7 @@ mod tests {
         };
         let model = load(flags, &[], &file).unwrap().model;
         assert_eq!((model.context, model.threads), (None, Some(2)));
-        assert_eq!(model.name, "mod");
+        assert_eq!(model.name, "check", "the file's own name");
     }
 
     #[test]
