@@ -112,6 +112,8 @@ fn odd_numbers_in_every_field() {
                         "{body}: {param}"
                     );
                 }
+                // A millisecond may really be over before the request is admitted.
+                504 if field == "timeout_ms" => {}
                 status => panic!("{body}: {status}"),
             }
         }

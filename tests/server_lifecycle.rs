@@ -159,6 +159,8 @@ fn what_it_refuses_to_start_with() {
     check_refusal(from_environment, 78, &["SCONCE_THREADS", "many"]);
     let config = file("bad.toml", b"[server]\nport = 1\nprot = 2\n");
     check_refusal(with(&["--config", config.to_str().unwrap()]), 78, &["bad.toml:3:1", "prot"]);
+    let template = file("bad.jinja", b"{% for m in messages %}{{ m }");
+    check_refusal(with(&["--port", "0", "--template", template.to_str().unwrap()]), 78, &["bad.jinja"]);
     let (status, _, stderr) = run(with(&["--frobnicate"]));
     assert_eq!((status, stderr.contains("--frobnicate")), (Some(2), true));
 }

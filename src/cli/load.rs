@@ -7,7 +7,7 @@ use crate::{
     config::{Config, ModelConfig, ModelSource, show_bytes},
     demo,
     engine::{
-        Engine,
+        Engine, StartError,
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
         config::EngineConfig,
@@ -56,8 +56,13 @@ pub fn load(config: &Config) -> Result<Loaded, Failure> {
 
     let summary = summary(model, &gguf, weights.spec(), &room, threads);
     let cache = KvCache::new(weights.spec(), room.blocks);
-    let engine = Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config)
-        .map_err(|error| Failure::Run(format!("the engine can't start: {error}")))?;
+    let engine =
+        Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
+            |error| match error {
+                StartError::Thread(_) => Failure::Run(error.to_string()),
+                StartError::Zero(_) | StartError::Vocabulary { .. } => refuse(model, error),
+            },
+        )?;
     let served = Arc::new(Served::new(engine.clone(), template));
     Ok(Loaded { engine, served, summary })
 }
