@@ -265,7 +265,7 @@ fn split(rows: usize, threads: usize) -> Vec<Range<usize>> {
     let per_thread = (rows / threads / SHARD_OUTPUTS_MIN).clamp(1, SHARDS_PER_THREAD_MAX);
     let (tiles, shards) = (rows / OUTPUT_TILE, threads * per_thread);
     let even = (0..shards).map(|s| tiles * s / shards * OUTPUT_TILE..tiles * (s + 1) / shards * OUTPUT_TILE);
-    even.chain([tiles * OUTPUT_TILE..rows]).filter(|range| !range.is_empty()).collect()
+    even.chain(std::iter::once(tiles * OUTPUT_TILE..rows)).filter(|range| !range.is_empty()).collect()
 }
 
 /// A range of bytes of matrices that follow each other.

@@ -1,6 +1,6 @@
 //! Model architectures: from a GGUF file to `forward`.
 //!
-//! One file each says what an architecture's tensors and keys mean; what they share is [`decoder`].
+//! One file each says what an architecture's tensors and keys mean; what they share is in `decoder`.
 
 mod decoder;
 mod llama;
