@@ -45,17 +45,17 @@ fn entry(token: u32, position: usize) -> u64 {
     mix(u64::from(token) << 32 | position as u64)
 }
 
-fn choose(visible: impl Iterator<Item = u64>, vocabulary: usize) -> u32 {
+fn choose(visible: impl Iterator<Item = u64>, choices: usize) -> u32 {
     let hash = visible.fold(1u64, |hash, entry| (hash ^ entry).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23));
-    (mix(hash) % vocabulary as u64) as u32
+    (mix(hash) % choices as u64) as u32
 }
 
 /// What a sequence generates after `prompt` when it has the model for itself.
-pub fn alone(prompt: &[u32], count: usize, vocabulary: usize) -> Vec<u32> {
+pub fn alone(prompt: &[u32], count: usize, choices: usize) -> Vec<u32> {
     let mut visible: Vec<u64> = prompt.iter().enumerate().map(|(position, &token)| entry(token, position)).collect();
     let mut generated = Vec::new();
     for _ in 0..count {
-        let token = choose(visible.iter().copied(), vocabulary);
+        let token = choose(visible.iter().copied(), choices);
         visible.push(entry(token, visible.len()));
         generated.push(token);
     }
@@ -64,15 +64,17 @@ pub fn alone(prompt: &[u32], count: usize, vocabulary: usize) -> Vec<u32> {
 
 pub struct HashModel {
     spec: Spec,
+    /// Only smaller ids are generated.
+    choices: usize,
     /// The cache: (block, token in block).
     slots: Vec<u64>,
 }
 
 impl HashModel {
-    pub fn new(blocks: usize, vocabulary: usize, context: usize) -> Self {
+    pub fn new(blocks: usize, vocabulary: usize, choices: usize, context: usize) -> Self {
         let architecture = "hash".to_owned();
         let spec = Spec { architecture, layers: 1, kv_heads: 1, head_dim: 32, vocabulary, context };
-        Self { spec, slots: vec![0; blocks * BLOCK_TOKENS] }
+        Self { spec, choices, slots: vec![0; blocks * BLOCK_TOKENS] }
     }
 
     /// Writes the batch's tokens into the cache.
@@ -89,7 +91,7 @@ impl HashModel {
     /// The token after a segment.
     pub fn next_token(&self, segment: &Segment) -> u32 {
         let visible = (0..segment.start + segment.rows).map(|position| self.slots[slot(&segment.blocks, position)]);
-        choose(visible, self.spec.vocabulary)
+        choose(visible, self.choices)
     }
 }
 

@@ -23,8 +23,10 @@ use super::{
     tokenizer::Tokenizer,
 };
 
-/// The model's vocabulary: ASCII only, so that every token is one character of text.
-const VOCABULARY: usize = 128;
+/// As many as the tokenizer has.
+const VOCABULARY: usize = 257;
+/// What the model generates is ASCII, so that every token is one character of text.
+const CHOICES: usize = 128;
 const CONTEXT: usize = 300;
 const FAR: Duration = Duration::from_secs(60);
 
@@ -109,7 +111,7 @@ impl Stage {
     fn new(blocks: usize, config: EngineConfig, held: bool) -> Self {
         let (permits, taken) = unbounded();
         let mood = Arc::new(AtomicU8::new(WELL));
-        let model = HashModel::new(blocks, VOCABULARY, CONTEXT);
+        let model = HashModel::new(blocks, VOCABULARY, CHOICES, CONTEXT);
         let cache = KvCache::new(model.spec(), blocks);
         let model = StagedModel { model, mood: Arc::clone(&mood), permits: held.then_some(taken) };
         let engine = Engine::start("fake", Box::new(model), cache, Arc::new(tokenizer()), config).unwrap();
@@ -240,7 +242,7 @@ fn text_of(tokens: &[u32]) -> String {
 
 /// What `request(prompt, max_tokens)` must get, whatever else is going on.
 fn expected(prompt: &[u32], max_tokens: usize) -> Answer {
-    let token_ids = alone(prompt, max_tokens, VOCABULARY);
+    let token_ids = alone(prompt, max_tokens, CHOICES);
     let usage = Usage { prompt_tokens: prompt.len(), completion_tokens: max_tokens, cached_tokens: 0 };
     Answer { text: text_of(&token_ids), token_ids, end: Ok((FinishReason::Length, usage)) }
 }
@@ -353,7 +355,7 @@ fn who_waits_past_the_deadline_is_told_and_never_computed() {
 fn stops_at_strings_and_tokens_and_lengths() {
     let stage = Stage::free(100, EngineConfig::default());
     let prompt = prompt(20, 5);
-    let tokens = alone(&prompt, 100, VOCABULARY);
+    let tokens = alone(&prompt, 100, CHOICES);
     let text = text_of(&tokens);
     let usage = |completion_tokens| Usage { prompt_tokens: 20, completion_tokens, cached_tokens: 0 };
 
@@ -387,7 +389,7 @@ fn requests_that_cant_be_served_are_told_why() {
     let cases = [
         (prompt(0, 0), RequestError::EmptyPrompt),
         (prompt(CONTEXT, 0), RequestError::ContextExceeded { prompt: CONTEXT, context: CONTEXT }),
-        (vec![1, 128], RequestError::UnknownToken { id: 128, vocabulary: 128 }),
+        (vec![1, 257], RequestError::UnknownToken { id: 257, vocabulary: VOCABULARY }),
         (prompt(200, 0), RequestError::CacheExceeded { needed_blocks: 7, total_blocks: 4 }),
     ];
     for (prompt, error) in cases {

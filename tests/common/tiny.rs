@@ -75,7 +75,7 @@ impl Tiny {
             let values: Vec<f32> =
                 (0..rows * columns).map(|i| random.normal() * spread * lengths[i / columns]).collect();
             let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
-            let dtype = if columns % self.dtype.block_size() == 0 { self.dtype } else { GgmlDType::Q8_0 };
+            let dtype = if columns.is_multiple_of(self.dtype.block_size()) { self.dtype } else { GgmlDType::Q8_0 };
             let quantised = QTensor::quantize(&tensor, dtype).unwrap();
             tensors.insert(format!("{name}.weight"), quantised.dequantize(&Device::Cpu).unwrap());
             let data = quantised.data().unwrap().into_owned();

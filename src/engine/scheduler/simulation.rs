@@ -49,7 +49,8 @@ impl Simulation {
         };
         let storm = rng.one_in(2);
         let blocks = if storm { rng.within(8, 16) } else { rng.within(1, 20) };
-        let (scheduler, model) = (Scheduler::new(&config, blocks), HashModel::new(blocks, VOCABULARY, usize::MAX));
+        let (scheduler, model) =
+            (Scheduler::new(&config, blocks), HashModel::new(blocks, VOCABULARY, VOCABULARY, usize::MAX));
         let (clients, ended) = (BTreeMap::new(), BTreeSet::new());
         Self { rng, storm, config, scheduler, model, now: Instant::now(), clients, ended, preemptions: 0, pinned: 0 }
     }
