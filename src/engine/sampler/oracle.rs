@@ -142,28 +142,3 @@ fn the_penalty_counts_a_token_once_and_ignores_unknown_ones() {
     assert_eq!(Sampler::new(3).sample(&mut logits, &params, &[0, 0, 2, 2, 900], 0), Ok(1));
     assert_eq!(logits, [2.0, 3.0, -2.0]);
 }
-
-/// `cargo test --release -- --ignored --nocapture sampling_time`: µs per token at the largest usual vocabulary.
-#[test]
-#[ignore = "prints timings"]
-fn sampling_time() {
-    let mut rng = Rng::new(1);
-    let row: Vec<f32> = (0..151_936).map(|_| 3.0 * normal(&mut rng)).collect();
-    let mut sampler = Sampler::new(row.len());
-    let free = SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, ..Default::default() };
-    let cases = [
-        ("greedy", SamplingParams { temperature: 0.0, ..free.clone() }),
-        ("top-k 40, top-p 0.95", SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.95, ..free.clone() }),
-        ("min-p 0.05", SamplingParams { min_p: 0.05, ..free.clone() }),
-        ("top-p 0.95", SamplingParams { top_p: 0.95, ..free.clone() }),
-        ("unfiltered", free),
-    ];
-    for (name, params) in cases {
-        let mut scratch = row.clone();
-        let start = std::time::Instant::now();
-        for seed in 0..200 {
-            sampler.sample(&mut scratch, &params, &[1, 2, 3], seed).unwrap();
-        }
-        println!("{name}: {:.0} µs", start.elapsed().as_secs_f64() * 1e6 / 200.0);
-    }
-}
