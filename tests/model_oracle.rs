@@ -18,11 +18,14 @@ use sconce::engine::{
 
 const POSITIONS: usize = 200;
 
+/// A model of candle-transformers, whichever: logits of one token at one position.
+type Forward = Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor>>;
+
 /// The logits of every position, from candle-transformers.
 fn oracle(tiny: &Tiny, tensors: &HashMap<String, Tensor>, tokens: &[u32]) -> Vec<Vec<f32>> {
     let tensors = tensors.iter().map(|(name, t)| (hugging_face_name(name), unpermuted(tiny, name, t))).collect();
     let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    let mut forward: Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor>> = match tiny.architecture {
+    let mut forward: Forward = match tiny.architecture {
         Architecture::Qwen3 => {
             let config = qwen3::Config {
                 vocab_size: tiny.vocabulary,
