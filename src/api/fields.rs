@@ -84,9 +84,8 @@ impl Fields {
         let Some(value) = self.take(name) else { return Ok(None) };
         match value.as_f64() {
             Some(number) if range.contains(&number) => Ok(Some(number as f32)),
-            Some(number) => {
-                self.refuse(name, format!("must be from {} to {}, not {number}", range.start(), range.end()))
-            }
+            // As the client wrote it: 1e308 has a long decimal form.
+            Some(_) => self.refuse(name, format!("must be from {} to {}, not {value}", range.start(), range.end())),
             None => self.refuse(name, format!("expected a number, not {}", kind(&value))),
         }
     }
