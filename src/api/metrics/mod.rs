@@ -272,7 +272,7 @@ fn render_gauges(text: &mut Text, gauges: &Gauges) {
     text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
     text.gauge("sconce_kv_usage_ratio", "Used share of the KV cache, 0 to 1.", engine.kv_usage());
     text.gauge("sconce_kv_blocks_used", "KV blocks held by sequences.", engine.kv_blocks_used);
-    text.gauge("sconce_kv_blocks_total", "KV blocks there are.", engine.kv_blocks_total);
+    text.gauge("sconce_kv_blocks", "KV blocks there are.", engine.kv_blocks_total);
     text.counter("sconce_preemptions_total", "Sequences preempted for want of KV blocks.", engine.preemptions);
     text.family("sconce_build_info", "gauge", "1, with the version as label.");
     text.sample("sconce_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
