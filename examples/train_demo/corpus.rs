@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::chance::Chance;
-use crate::grammar::{Grammar, Topic, parse_topics};
+use crate::grammar::{Grammar, Topic, parse_groups, parse_topics};
 use crate::stories::{made_up_word, name, story, tale};
-use crate::typing::as_typed;
+use crate::typing::{as_typed, in_other_words};
 
 pub const TURN_START: &str = "<|im_start|>";
 pub const TURN_END: &str = "<|im_end|>";
@@ -58,6 +58,7 @@ pub struct Corpus {
     small_talk: Vec<Topic>,
     /// What a tiny model can't know.
     unknown: Vec<Topic>,
+    synonyms: Vec<Vec<String>>,
     held_out: HeldOut,
 }
 
@@ -68,6 +69,7 @@ impl Corpus {
             sconce: parse_topics(include_str!("text/sconce.txt")),
             small_talk: parse_topics(include_str!("text/small_talk.txt")),
             unknown: parse_topics(include_str!("text/unknown.txt")),
+            synonyms: parse_groups(include_str!("text/synonyms.txt")),
             held_out: HeldOut(held_out.map(normalised).collect()),
         }
     }
@@ -128,9 +130,9 @@ impl Corpus {
     fn exchange(&self, chance: &mut Chance) -> (String, String) {
         loop {
             let (question, answer) = match chance.below(100) {
-                0..62 => self.ask(chance.pick(&self.sconce), chance),
-                62..74 => self.ask(chance.pick(&self.small_talk), chance),
-                74..90 => self.ask(chance.pick(&self.unknown), chance),
+                0..64 => self.ask(chance.pick(&self.sconce), chance),
+                64..77 => self.ask(chance.pick(&self.small_talk), chance),
+                77..92 => self.ask(chance.pick(&self.unknown), chance),
                 _ => story(&self.grammar, chance),
             };
             let typed = as_typed(&question, chance);
@@ -160,7 +162,8 @@ impl Corpus {
             });
             rest = after;
         }
-        (question + rest, topic.answer.clone())
+        question.push_str(rest);
+        (in_other_words(&question, &self.synonyms, chance), topic.answer.clone())
     }
 }
 
