@@ -21,3 +21,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;
+
+/// The README's Rust compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

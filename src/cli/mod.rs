@@ -1,1 +1,91 @@
-//! (being written)
+//! The command line: parses it, sets up logging, runs a command, and turns its end into an exit code.
+//!
+//! | Code | Meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed while running: the port is taken, an output can't be written, the engine gave up |
+//! | 2 | wrong usage of the command line |
+//! | 78 | wrong configuration, or a model file that can't be used (`EX_CONFIG` of sysexits.h: a restart won't help) |
+
+mod args;
+mod check;
+mod generate;
+mod load;
+mod memory;
+mod serve;
+
+use std::{fmt, process::ExitCode};
+
+use clap::Parser;
+
+use crate::{
+    config::{Config, ConfigError, Low},
+    engine::prepare_process,
+};
+use args::{Cli, Command, CommonArgs};
+
+/// Why a command ended without success: one line for stderr.
+#[derive(Debug)]
+pub enum Failure {
+    /// Exit code 1.
+    Run(String),
+    /// Exit code 2.
+    Usage(String),
+    /// Exit code 78.
+    Config(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Config(_) => 78,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Run(line) | Self::Usage(line) | Self::Config(line)) = self;
+        f.write_str(line)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// Runs the program.
+///
+/// # Safety
+/// To be called by `main`, before there is any other thread (see [`prepare_process`]).
+pub unsafe fn main() -> ExitCode {
+    // SAFETY: the caller's promise.
+    unsafe { prepare_process() };
+    let cli = Cli::parse();
+    let command = cli.command.unwrap_or(Command::Serve(cli.serve));
+    let result = match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Generate(args) => generate::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sconce: {failure}");
+            failure.exit_code().into()
+        }
+    }
+}
+
+/// Sets up logging, then loads and checks the configuration. `log` is the level where nobody asks for another.
+fn configure(common: CommonArgs, flags: Low, log: &str) -> Result<Config, Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let filter = common.log.or_else(|| variable("SCONCE_LOG")).or_else(|| variable("RUST_LOG"));
+    env_logger::Builder::new().parse_filters(filter.as_deref().unwrap_or(log)).init();
+    let file = common.config.or_else(|| variable("SCONCE_CONFIG").map(Into::into));
+    Ok(Config::load(flags, variable, file.as_deref())?)
+}

@@ -1,1 +1,138 @@
-//! (being written)
+//! Configuration: flags over environment over `models.toml` → [`Low`] (as written) → [`Config`] (checked).
+//!
+//! A [`Config`] that exists is valid: every number is in range, every size fits, the model file is there. An error is
+//! one line that names the source, the key, the value and what to do. Knows no command line syntax and opens no
+//! socket.
+
+mod check;
+mod low;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use check::Layers;
+pub use low::{Low, LowModel, LowServer, Size, VARIABLES, from_environment, parse_size};
+
+/// Everything the server needs to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub model: ModelConfig,
+}
+
+/// `[server]`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerConfig {
+    /// Where to listen; port 0 lets the system choose one.
+    pub address: SocketAddr,
+    /// Names that clients may put into `Host` beside the loopback ones. Checked only when bound to loopback.
+    pub hosts: Vec<String>,
+    /// Event loops; `None`: chosen by the number of CPUs.
+    pub loops: Option<usize>,
+    /// Open connections at most, over all loops.
+    pub connections_max: usize,
+    /// A longer request body is answered with 413.
+    pub body_bytes_max: usize,
+    /// Requests that may wait for admission; one more is answered with 503.
+    pub queue_max: usize,
+    /// A request waits for admission this long at most.
+    pub queue_timeout: Duration,
+    /// A request head must arrive within this.
+    pub head_timeout: Duration,
+    /// A connection without a request is closed after this.
+    pub idle_timeout: Duration,
+    /// A silent stream sends a comment this often.
+    pub ping_interval: Duration,
+    /// Streams may finish for this long after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// The one `[[model]]`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// `[A-Za-z0-9._-]{1,96}`.
+    pub name: String,
+    pub source: ModelSource,
+    /// Positions to serve; `None`: what the model was trained for, as far as the KV memory goes.
+    pub context: Option<usize>,
+    /// Compute threads; `None`: from the CPU quota.
+    pub threads: Option<usize>,
+    /// Bytes of KV cache; `None`: chosen by model and context.
+    pub kv_bytes: Option<u64>,
+    /// Sequences that run at once at most.
+    pub running_max: Option<usize>,
+    /// Bound on the gap between tokens of running streams while a long prompt is read.
+    pub gap: Option<Duration>,
+    /// A chat template to use instead of the model's own.
+    pub template: Option<PathBuf>,
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModelSource {
+    /// The model embedded in the binary.
+    Demo,
+    /// A GGUF file.
+    File(PathBuf),
+}
+
+/// One line: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The file that is read when it is there and no other is named.
+pub const DEFAULT_FILE: &str = "models.toml";
+
+impl Config {
+    /// Loads and checks the configuration. `file` is the one named by the caller; without it [`DEFAULT_FILE`] of the
+    /// working directory is read if it exists. `environment` looks up one variable.
+    pub fn load(
+        flags: Low,
+        environment: impl Fn(&str) -> Option<String>,
+        file: Option<&Path>,
+    ) -> Result<Config, ConfigError> {
+        let env = from_environment(environment).map_err(ConfigError)?;
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let from_file = match std::fs::read_to_string(path) {
+            Ok(text) => parse_file(path, &text)?,
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Low::default(),
+            Err(error) => return Err(ConfigError(format!("{}: can't read it: {error}", path.display()))),
+        };
+        check::config(&Layers { flags, env, file: from_file, path: path.to_path_buf() })
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Low, ConfigError> {
+    low::parse(text).map_err(|error| {
+        let what = error.message().trim().replace('\n', " ").replace("expected i64", "expected a whole number");
+        let Some(span) = error.span() else { return ConfigError(format!("{}: {what}", path.display())) };
+        let before = text.get(..span.start).unwrap_or(text);
+        let line = before.matches('\n').count();
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let written = text.lines().nth(line).unwrap_or_default().trim();
+        ConfigError(format!("{}:{}:{column}: {what}, in: {written}", path.display(), line + 1))
+    })
+}
+
+/// `1536 KiB`, `2 GiB`: whole units, as the file would spell them.
+pub fn show_bytes(bytes: u64) -> String {
+    match bytes {
+        b if b >= 1 << 30 && b % (1 << 30) == 0 => format!("{} GiB", b >> 30),
+        b if b >= 10 << 20 => format!("{} MiB", b >> 20),
+        b if b >= 1 << 20 && b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
+        b if b >= 1 << 10 => format!("{} KiB", b >> 10),
+        b => format!("{b} B"),
+    }
+}

@@ -33,6 +33,11 @@ use super::{
 pub enum StartError {
     /// This setting must be at least 1.
     Zero(&'static str),
+    /// The tokenizer has tokens that the model has no row for.
+    Vocabulary {
+        tokenizer: usize,
+        model: usize,
+    },
     Thread(io::Error),
 }
 
@@ -40,6 +45,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero(what) => write!(f, "{what} must be at least 1"),
+            Self::Vocabulary { tokenizer, model } => {
+                write!(f, "the tokenizer has {tokenizer} tokens, but the model has rows for {model} only")
+            }
             Self::Thread(error) => write!(f, "can't start a thread: {error}"),
         }
     }
@@ -90,13 +98,16 @@ impl Engine {
         if let Some((what, _)) = settings.iter().find(|(_, value)| *value == 0) {
             return Err(StartError::Zero(what));
         }
+        if tokenizer.vocabulary() > spec.vocabulary {
+            return Err(StartError::Vocabulary { tokenizer: tokenizer.vocabulary(), model: spec.vocabulary });
+        }
         let stats = Arc::new(EngineStats::new(blocks));
         let closing = Arc::new(AtomicBool::new(false));
         // Requests in both channels are counted in `stats.queued`, which `submit` keeps within `queue_max`.
         let (submit, submissions) = bounded(config.queue_max);
         let (admit, inbox) = bounded(config.queue_max);
         let (end, ended) = bounded(0);
-        let vocabulary = tokenizer.vocabulary().min(spec.vocabulary);
+        let vocabulary = tokenizer.vocabulary();
         let intake = Intake {
             tokenizer: Arc::clone(&tokenizer),
             context,

@@ -1,8 +1,8 @@
 //! A matrix of weights, multiplied with rows of activations on the team.
 //!
-//! Quantised weights are computed by candle's kernels, each thread on a shard of the outputs of its own: candle is
-//! held to one thread (see [`crate::engine::prepare_process`]) and the team is the parallelism. Float weights stay in the type
-//! they came in and are computed by our own.
+//! Quantised weights are computed by candle's kernels, a thread at a time on a shard of the outputs: candle is held to
+//! one thread (see [`prepare_process`](crate::engine::prepare_process)), the team is the parallelism. Float weights stay
+//! in the type they came in and are computed by our own.
 //!
 //! Invariants: the shards cover every output once; an output's sum is made in the same order whatever the number of
 //! rows or threads, for which candle's choice of kernel must not depend on either (see `kernel_rows` and `OUTPUT_TILE`).
@@ -29,6 +29,11 @@ const KERNEL_ROWS_MAX: usize = 28;
 /// Rows of activations that a float shard keeps at hand while it goes through its weights.
 const FLOAT_ROWS: usize = 16;
 
+/// A thread gets one shard, since activations are quantised for each anew; more, to be shared out as threads become
+/// free, where the shards stay large enough for that not to matter.
+const SHARD_OUTPUTS_MIN: usize = 8 * 1024;
+const SHARDS_PER_THREAD_MAX: usize = 4;
+
 /// Weights that can't be used; says why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsError(pub String);
@@ -48,11 +53,9 @@ pub struct Linear {
     bias: Option<Vec<f32>>,
 }
 
-/// A few consecutive outputs.
+/// Consecutive outputs, computed by one thread.
 struct Shard {
     outputs: Range<usize>,
-    /// Who computes it.
-    thread: usize,
     weights: Weights,
 }
 
@@ -105,10 +108,10 @@ impl<'a> LinearBuilder<'a> {
         for run in &self.runs {
             let row_bytes = row_bytes(run.dtype, self.inputs)?;
             let rows = run.matrices.iter().map(|m| m.len()).sum::<usize>() / row_bytes;
-            for (thread, range) in split(rows, threads) {
+            for range in split(rows, threads) {
                 let data = slice_of(&run.matrices, range.start * row_bytes..range.end * row_bytes);
                 let weights = Weights::new(run.dtype, &data, range.len(), self.inputs)?;
-                shards.push(Shard { outputs: outputs + range.start..outputs + range.end, thread, weights });
+                shards.push(Shard { outputs: outputs + range.start..outputs + range.end, weights });
             }
             outputs += rows;
         }
@@ -138,8 +141,8 @@ impl Linear {
         let input = CpuStorage::F32(x.take());
         let sink =
             Sink { out: DisjointMut::new(out.values_mut()), outputs: self.outputs, then, bias: self.bias.as_deref() };
-        team.run(|thread| {
-            for shard in self.shards.iter().filter(|s| s.thread == thread) {
+        team.for_each_chunk(self.shards.len(), 1, |range| {
+            for shard in &self.shards[range] {
                 shard.forward(&input, self.inputs, rows, &sink);
             }
         });
@@ -214,7 +217,7 @@ impl Sink<'_> {
     /// Puts the products of `row` for the outputs from `first` on.
     fn put(&self, row: usize, first: usize, values: &[f32]) {
         let at = row * self.outputs + first;
-        // SAFETY: shards have disjoint outputs, and a shard is computed by one thread.
+        // SAFETY: shards have disjoint outputs, and a shard is taken by one thread.
         let out = unsafe { self.out.range(at..at + values.len()) };
         match (self.then, self.bias) {
             (Then::Store, None) => out.copy_from_slice(values),
@@ -257,12 +260,12 @@ fn row_bytes(dtype: GgmlDType, inputs: usize) -> Result<usize, WeightsError> {
     Ok(inputs / dtype.block_size() * dtype.type_size())
 }
 
-/// Splits `rows` outputs among `threads`, at multiples of [`OUTPUT_TILE`]; the rest goes to the last thread.
-fn split(rows: usize, threads: usize) -> Vec<(usize, Range<usize>)> {
-    let tiles = rows / OUTPUT_TILE;
-    let even = (0..threads).map(|t| (t, tiles * t / threads * OUTPUT_TILE..tiles * (t + 1) / threads * OUTPUT_TILE));
-    let rest = (threads - 1, tiles * OUTPUT_TILE..rows);
-    even.chain([rest]).filter(|(_, range)| !range.is_empty()).collect()
+/// Splits `rows` outputs into shards for `threads`, at multiples of [`OUTPUT_TILE`]; what is left over is one more.
+fn split(rows: usize, threads: usize) -> Vec<Range<usize>> {
+    let per_thread = (rows / threads / SHARD_OUTPUTS_MIN).clamp(1, SHARDS_PER_THREAD_MAX);
+    let (tiles, shards) = (rows / OUTPUT_TILE, threads * per_thread);
+    let even = (0..shards).map(|s| tiles * s / shards * OUTPUT_TILE..tiles * (s + 1) / shards * OUTPUT_TILE);
+    even.chain([tiles * OUTPUT_TILE..rows]).filter(|range| !range.is_empty()).collect()
 }
 
 /// A range of bytes of matrices that follow each other.

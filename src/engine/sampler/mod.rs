@@ -1,7 +1,7 @@
 //! Chooses the next token from a row of logits, without sorting the vocabulary.
 //!
-//! Every filter is a [`Cut`] in the ranking of tokens (higher logit first, of equal ones the lower id): it names the last
-//! token that is kept. Top-k and min-p choose the [`Survivors`], usually few; only these are weighed, and among them top-p
+//! Every filter is a `Cut` in the ranking of tokens (higher logit first, of equal ones the lower id): it names the last
+//! token that is kept. Top-k and min-p choose the `Survivors`, usually few; only these are weighed, and among them top-p
 //! cuts once more and the draw goes through them by id. The draw depends on nothing but logits, parameters, seed and
 //! position: a sequence gets the same tokens in any batch and after any preemption.
 //!

@@ -1,10 +1,12 @@
-//! The compute team: a fixed set of threads that run one parallel region at a time.
+//! The compute team: a fixed set of threads that share the work of one parallel region at a time.
 //!
-//! The thread that calls [`Team::run`] takes part as thread 0, so a team of one has no threads of its own. Workers
-//! spin for a moment between regions, since the next one usually follows within microseconds, and park when none
-//! comes: an idle team costs no CPU. Knows nothing of what it computes.
+//! The thread that calls [`Team::for_each_chunk`] does its part, so a team of one has no threads of its own. A region's
+//! work is cut into chunks that threads take one by one, and a region ends when its chunks are done: a worker that has
+//! not come in by then, because something else runs on its core, is not waited for. Workers spin for a moment between
+//! regions, since the next one usually follows within microseconds, and park when none comes: an idle team costs no
+//! CPU. Knows nothing of what it computes.
 //!
-//! Invariant: `run` returns only when every thread has left the region, so a region may borrow from its caller.
+//! Invariant: a region is left by every thread that came in before the call returns, so it may borrow from its caller.
 
 mod disjoint;
 
@@ -17,7 +19,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -35,22 +37,24 @@ pub fn available_threads() -> NonZeroUsize {
 }
 
 /// A region as the workers see it. The lifetime is erased; see the invariant above.
-type Job = *const (dyn Fn(usize) + Sync);
+type Job = *const (dyn Fn() + Sync);
 
 struct Shared {
-    /// Number of the current region; a change starts it.
-    region: AtomicUsize,
-    /// Workers still inside it.
-    running: AtomicUsize,
+    /// The current region's number in the upper half, [`OPEN`] while workers may come in, and below it how many are in.
+    gate: AtomicU64,
     job: UnsafeCell<Option<Job>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is written only by the team's owner while `running` is 0, and read by workers only after they have
-// seen the new `region` (release/acquire), before they lower `running`.
+const REGION: u64 = 1 << 32;
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+
+// SAFETY: `job` is written only by the team's owner while the gate is closed and nobody is inside, and read by workers
+// only between coming in (acquire) and going out (release).
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the pointer in `job` is used only while the caller of `run` keeps it alive.
+// SAFETY: as above; the pointer in `job` is used only while the caller keeps what is behind it alive.
 unsafe impl Send for Shared {}
 
 /// See the module's text. `Send` but not `Sync`: one thread at a time opens regions, and a region can't open another.
@@ -61,11 +65,10 @@ pub struct Team {
 }
 
 impl Team {
-    /// A team of `threads`, the caller of [`run`](Self::run) included.
+    /// A team of `threads`, the caller included.
     pub fn new(threads: NonZeroUsize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            region: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            gate: AtomicU64::new(0),
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
@@ -73,8 +76,7 @@ impl Team {
         let mut team = Self { shared, workers: Vec::new(), not_sync: PhantomData };
         for index in 1..threads.get() {
             let shared = Arc::clone(&team.shared);
-            let worker =
-                thread::Builder::new().name(format!("compute-{index}")).spawn(move || worker(&shared, index))?;
+            let worker = thread::Builder::new().name(format!("compute-{index}")).spawn(move || worker(&shared))?;
             team.workers.push(worker);
         }
         Ok(team)
@@ -84,33 +86,9 @@ impl Team {
         self.workers.len() + 1
     }
 
-    /// Runs `work(thread)` once on every thread, `thread` in `0..threads()`. A panic in any of them is raised here
-    /// again, after all have left.
-    pub fn run(&self, work: impl Fn(usize) + Sync) {
-        if self.workers.is_empty() {
-            return work(0);
-        }
-        let job: &(dyn Fn(usize) + Sync) = &work;
-        // SAFETY: only the lifetime is changed. Workers use the pointer only inside this region, and this function
-        // leaves neither normally nor by a panic before `running` is 0 again.
-        let job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
-        // SAFETY: no region is open (`&self` of a `!Sync` type, and regions end before `run` returns).
-        unsafe { *self.shared.job.get() = Some(job) };
-        self.shared.running.store(self.workers.len(), Ordering::Relaxed);
-        self.shared.region.fetch_add(1, Ordering::Release);
-        for worker in &self.workers {
-            worker.thread().unpark();
-        }
-        let own = panic::catch_unwind(AssertUnwindSafe(|| work(0)));
-        self.wait_for_workers();
-        let theirs = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(payload) = own.err().or(theirs) {
-            panic::resume_unwind(payload);
-        }
-    }
-
-    /// Splits `0..items` into chunks of `chunk` and runs `work` on each; threads take the next chunk when they are
-    /// done with theirs, so that a preempted thread delays only one chunk. A single chunk runs on the caller.
+    /// Splits `0..items` into chunks of `chunk` and runs `work` on each, once; threads take the next chunk when they
+    /// are done with theirs. A single chunk runs on the caller. A panic in any of them is raised here again, after all
+    /// have left.
     pub fn for_each_chunk(&self, items: usize, chunk: usize, work: impl Fn(Range<usize>) + Sync) {
         let chunk = chunk.max(1);
         if items <= chunk {
@@ -120,7 +98,7 @@ impl Team {
             return;
         }
         let next = AtomicUsize::new(0);
-        self.run(|_| {
+        self.region(&|| {
             loop {
                 let start = next.fetch_add(chunk, Ordering::Relaxed);
                 if start >= items {
@@ -131,9 +109,34 @@ impl Team {
         });
     }
 
-    fn wait_for_workers(&self) {
+    /// Runs `work` on the caller and on every worker that comes in before the caller is done.
+    fn region(&self, work: &(dyn Fn() + Sync)) {
+        if self.workers.is_empty() {
+            return work();
+        }
+        // SAFETY: only the lifetime is changed. Workers use the pointer only while they are inside this region, and
+        // this function leaves, normally or by a panic, only when the gate is closed and nobody is inside.
+        let job: Job = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(work) };
+        // SAFETY: the gate is closed and nobody is inside: `&self` of a `!Sync` type, and the last region was left so.
+        unsafe { *self.shared.job.get() = Some(job) };
+        let region = self.shared.gate.load(Ordering::Relaxed).wrapping_add(REGION);
+        self.shared.gate.store(region | OPEN, Ordering::Release);
+        for worker in &self.workers {
+            worker.thread().unpark();
+        }
+        let own = panic::catch_unwind(AssertUnwindSafe(work));
+        self.close();
+        let theirs = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(payload) = own.err().or(theirs) {
+            panic::resume_unwind(payload);
+        }
+    }
+
+    /// Lets nobody in any more, and waits for those who are.
+    fn close(&self) {
+        self.shared.gate.fetch_and(!OPEN, Ordering::Acquire);
         let mut spins = 0;
-        while self.shared.running.load(Ordering::Acquire) != 0 {
+        while self.shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             if spins < SPINS_BEFORE_YIELD {
                 std::hint::spin_loop();
@@ -155,31 +158,34 @@ impl Drop for Team {
     }
 }
 
-fn worker(shared: &Shared, index: usize) {
+fn worker(shared: &Shared) {
     let mut seen = 0;
-    while let Some(region) = next_region(shared, seen) {
+    while let Some(region) = come_in(shared, seen) {
         seen = region;
-        // SAFETY: the region is open until this worker lowers `running`, so `job` is set and stays as it is, and the
-        // closure behind it is alive.
+        // SAFETY: this worker is inside, so `job` is set and stays as it is, and the closure behind it is alive.
         let result = panic::catch_unwind(AssertUnwindSafe(|| unsafe {
             if let Some(job) = *shared.job.get() {
-                (*job)(index);
+                (*job)();
             }
         }));
         if let Err(payload) = result {
             *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.gate.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Waits for a region other than `seen`; `None` when the team is dropped.
-fn next_region(shared: &Shared, seen: usize) -> Option<usize> {
+/// Waits for an open region other than `seen` and comes in; its number, or `None` when the team is dropped.
+fn come_in(shared: &Shared, seen: u64) -> Option<u64> {
     let mut spins = 0;
     loop {
-        let region = shared.region.load(Ordering::Acquire);
-        if region != seen {
-            return Some(region);
+        let gate = shared.gate.load(Ordering::Relaxed);
+        let region = gate / REGION;
+        if region != seen && gate & OPEN != 0 {
+            if shared.gate.compare_exchange_weak(gate, gate + 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return Some(region);
+            }
+            continue;
         }
         if shared.stop.load(Ordering::Acquire) {
             return None;
@@ -204,47 +210,53 @@ mod tests {
     }
 
     #[test]
-    fn every_thread_runs_once() {
+    fn chunks_cover_every_item_once() {
         for threads in 1..=4 {
             let team = team(threads);
-            for _ in 0..200 {
-                let runs: Vec<_> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-                team.run(|thread| {
-                    runs[thread].fetch_add(1, Ordering::Relaxed);
+            for (items, chunk) in [(0, 4), (1, 4), (4, 4), (5, 4), (2, 1), (1000, 7), (1000, 0)].repeat(50) {
+                let seen: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                team.for_each_chunk(items, chunk, |range| {
+                    assert!(range.len() <= chunk.max(1));
+                    for i in range {
+                        seen[i].fetch_add(1, Ordering::Relaxed);
+                    }
                 });
-                assert!(runs.iter().all(|r| r.load(Ordering::Relaxed) == 1));
+                assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1), "{items} items by {chunk}");
             }
         }
     }
 
+    /// Two chunks that wait for each other are done only if a worker comes in.
     #[test]
-    fn chunks_cover_every_item_once() {
-        let team = team(3);
-        for (items, chunk) in [(0, 4), (1, 4), (4, 4), (5, 4), (1000, 7), (1000, 0)] {
-            let seen: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
-            team.for_each_chunk(items, chunk, |range| {
-                assert!(range.len() <= chunk.max(1));
-                for i in range {
-                    seen[i].fetch_add(1, Ordering::Relaxed);
-                }
+    fn workers_take_part() {
+        let team = team(2);
+        for _ in 0..100 {
+            let both = std::sync::Barrier::new(2);
+            team.for_each_chunk(2, 1, |_| {
+                both.wait();
             });
-            assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1), "{items} items by {chunk}");
         }
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_leaves_the_team_usable() {
         let team = team(2);
-        for guilty in 0..2 {
+        let caller = thread::current().id();
+        for guilty_is_caller in [true, false] {
+            // Both threads take a chunk each, since they wait for each other.
+            let both = std::sync::Barrier::new(2);
             let result = panic::catch_unwind(AssertUnwindSafe(|| {
-                team.run(|thread| assert_ne!(thread, guilty));
+                team.for_each_chunk(2, 1, |_| {
+                    both.wait();
+                    assert_ne!(thread::current().id() == caller, guilty_is_caller);
+                });
             }));
             assert!(result.is_err());
             let runs = AtomicUsize::new(0);
-            team.run(|_| {
+            team.for_each_chunk(8, 1, |_| {
                 runs.fetch_add(1, Ordering::Relaxed);
             });
-            assert_eq!(runs.into_inner(), 2);
+            assert_eq!(runs.into_inner(), 8);
         }
     }
 }

@@ -1,0 +1,60 @@
+//! What the API needs of the model it serves. The engine implements it; tests put a toy in its place.
+
+use crate::engine::{
+    error::RequestError,
+    request::{GenerateRequest, Sink},
+};
+
+use super::native::Message;
+
+/// A model that can be asked, from any thread.
+pub trait Backend: Send + Sync + 'static {
+    /// The model's name for clients.
+    fn name(&self) -> &str;
+
+    /// Starts a generation. Whatever becomes of it, a refusal included, is told to `sink`.
+    fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>);
+
+    /// Token ids of a text, with the model's own special tokens around it if `add_special`.
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError>;
+
+    /// The text of token ids; bytes that are not UTF-8 become U+FFFD.
+    fn decode(&self, tokens: &[u32]) -> Result<String, RequestError>;
+
+    /// A conversation as the model's chat template writes it, with the opening of the assistant's turn at the end.
+    fn render(&self, messages: &[Message]) -> Result<String, RenderError>;
+
+    /// Counters, read without waiting for anything.
+    fn snapshot(&self) -> Snapshot;
+}
+
+/// Why a conversation could not be written out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RenderError {
+    /// The model has no chat template.
+    NoTemplate,
+    /// The template refused these messages, in its own words.
+    Refused(String),
+}
+
+/// The engine at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Snapshot {
+    /// Sequences being generated.
+    pub running: usize,
+    /// Requests that wait for admission.
+    pub waiting: usize,
+    pub kv_blocks_used: usize,
+    pub kv_blocks_total: usize,
+    /// Since the start.
+    pub preemptions: u64,
+    /// The engine's thread is alive, and not stuck in a step.
+    pub alive: bool,
+}
+
+impl Snapshot {
+    /// Used share of the KV cache, 0 to 1.
+    pub fn kv_usage(&self) -> f64 {
+        if self.kv_blocks_total == 0 { 0.0 } else { self.kv_blocks_used as f64 / self.kv_blocks_total as f64 }
+    }
+}

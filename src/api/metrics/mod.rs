@@ -1,0 +1,391 @@
+//! What the server counts, and its `/metrics` page.
+//!
+//! Every cell is an atomic: counting costs nanoseconds on the loop or engine thread it happens on, and a scrape stops
+//! nobody. Label values come from closed sets, so that clients can't grow the page.
+
+mod cells;
+mod text;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    engine::{
+        blocks::BLOCK_TOKENS,
+        request::{FinishReason, Timeline, Usage},
+    },
+    http::LoopStats,
+};
+
+use super::{backend::Snapshot, page};
+
+use cells::{Histogram, Rate};
+pub use text::CONTENT_TYPE;
+use text::Text;
+
+/// Bounds for times to an answer, in seconds.
+const LATENCY: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
+/// Bounds for times between tokens, in seconds.
+const GAP: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// What a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    Generate,
+    GenerateStream,
+    Encode,
+    Decode,
+    Health,
+    Livez,
+    Readyz,
+    Metrics,
+    Page,
+    /// Unknown paths, wrong methods, broken requests.
+    Other,
+}
+
+const ENDPOINTS: [(Endpoint, &str); 10] = [
+    (Endpoint::Generate, "/generate"),
+    (Endpoint::GenerateStream, "/generate_stream"),
+    (Endpoint::Encode, "/encode"),
+    (Endpoint::Decode, "/decode"),
+    (Endpoint::Health, "/health"),
+    (Endpoint::Livez, "/livez"),
+    (Endpoint::Readyz, "/readyz"),
+    (Endpoint::Metrics, "/metrics"),
+    (Endpoint::Page, "/"),
+    (Endpoint::Other, "other"),
+];
+
+impl Endpoint {
+    /// The endpoint a path belongs to.
+    pub fn of(path: &str) -> Self {
+        if page::FILES.iter().any(|file| file.path == path) {
+            return Self::Page;
+        }
+        ENDPOINTS.iter().find(|(_, name)| *name == path).map_or(Self::Other, |(endpoint, _)| *endpoint)
+    }
+}
+
+/// Statuses counted by number; any other counts as the last.
+const STATUSES: [(u16, &str); 16] = [
+    (200, "200"),
+    (304, "304"),
+    (400, "400"),
+    (404, "404"),
+    (405, "405"),
+    (408, "408"),
+    (413, "413"),
+    (414, "414"),
+    (417, "417"),
+    (421, "421"),
+    (431, "431"),
+    (500, "500"),
+    (501, "501"),
+    (503, "503"),
+    (504, "504"),
+    (0, "other"),
+];
+
+/// How generations end: the engine's reasons, and failure.
+const OUTCOMES: [&str; 4] = ["stop", "length", "cancelled", "failed"];
+
+/// All counters of one server.
+pub struct Metrics {
+    started: Instant,
+    requests: [[AtomicU64; STATUSES.len()]; ENDPOINTS.len()],
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    duration: Histogram,
+    time_to_first_token: Histogram,
+    between_tokens: Histogram,
+    queue_wait: Histogram,
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    generated_tokens: AtomicU64,
+    request_rate: Rate,
+    token_rate: Rate,
+}
+
+/// The state of everything at one moment, for one scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    pub model: String,
+    pub engine: Snapshot,
+    pub loops: Vec<LoopStats>,
+    pub ready: bool,
+}
+
+impl Metrics {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            requests: Default::default(),
+            outcomes: Default::default(),
+            duration: Histogram::new(LATENCY),
+            time_to_first_token: Histogram::new(LATENCY),
+            between_tokens: Histogram::new(GAP),
+            queue_wait: Histogram::new(LATENCY),
+            prompt_tokens: AtomicU64::new(0),
+            cached_tokens: AtomicU64::new(0),
+            generated_tokens: AtomicU64::new(0),
+            request_rate: Rate::default(),
+            token_rate: Rate::default(),
+        }
+    }
+
+    /// A request was answered; a stream counts when its head goes out.
+    pub fn on_answer(&self, endpoint: Endpoint, status: u16) {
+        let row = ENDPOINTS.iter().position(|(e, _)| *e == endpoint).unwrap_or(ENDPOINTS.len() - 1);
+        let column = STATUSES.iter().position(|(code, _)| *code == status).unwrap_or(STATUSES.len() - 1);
+        self.requests[row][column].fetch_add(1, Relaxed);
+        self.request_rate.add(self.second(Instant::now()), 1);
+    }
+
+    /// A piece of `tokens` tokens came; `before` is when the piece before it did, `None` for the first.
+    pub fn on_piece(&self, tokens: usize, received: Instant, before: Option<Instant>, now: Instant) {
+        match before {
+            None => self.time_to_first_token.observe(now - received),
+            Some(before) => self.between_tokens.observe(now - before),
+        }
+        self.generated_tokens.fetch_add(tokens as u64, Relaxed);
+        self.token_rate.add(self.second(now), tokens as u32);
+    }
+
+    pub fn on_finished(&self, reason: FinishReason, usage: Usage, timeline: &Timeline) {
+        let outcome = match reason {
+            FinishReason::Stop => 0,
+            FinishReason::Length => 1,
+            FinishReason::Cancelled => 2,
+        };
+        self.outcomes[outcome].fetch_add(1, Relaxed);
+        self.prompt_tokens.fetch_add(usage.prompt_tokens as u64, Relaxed);
+        self.cached_tokens.fetch_add(usage.cached_tokens as u64, Relaxed);
+        if let Some(admitted) = timeline.admitted {
+            self.queue_wait.observe(admitted - timeline.received);
+        }
+        if let Some(finished) = timeline.finished {
+            self.duration.observe(finished - timeline.received);
+        }
+    }
+
+    pub fn on_failed(&self) {
+        self.outcomes[OUTCOMES.len() - 1].fetch_add(1, Relaxed);
+    }
+
+    pub fn uptime(&self, now: Instant) -> Duration {
+        now - self.started
+    }
+
+    pub fn requests_per_second(&self, now: Instant) -> f64 {
+        self.request_rate.per_second(self.second(now))
+    }
+
+    pub fn tokens_per_second(&self, now: Instant) -> f64 {
+        self.token_rate.per_second(self.second(now))
+    }
+
+    /// Mean seconds of a finished generation since the start; 0 before the first.
+    pub fn average_response_seconds(&self) -> f64 {
+        mean_seconds(&self.duration)
+    }
+
+    /// Mean seconds that a request waited for admission since the start; 0 before the first.
+    pub fn average_wait_seconds(&self) -> f64 {
+        mean_seconds(&self.queue_wait)
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_secs()
+    }
+
+    /// The page.
+    pub fn render(&self, gauges: &Gauges, now: Instant) -> String {
+        let mut text = Text::default();
+        self.render_requests(&mut text);
+        self.render_tokens(&mut text);
+        render_gauges(&mut text, gauges);
+        render_loops(&mut text, &gauges.loops);
+        text.gauge("sconce_uptime_seconds", "Time since the server started.", self.uptime(now).as_secs_f64());
+        render_aliases(&mut text, gauges);
+        text.into_string()
+    }
+
+    fn render_requests(&self, text: &mut Text) {
+        text.family("sconce_requests_total", "counter", "Requests answered, by endpoint and status.");
+        for ((_, endpoint), row) in ENDPOINTS.iter().zip(&self.requests) {
+            for ((_, status), count) in STATUSES.iter().zip(row) {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    text.sample("sconce_requests_total", &[("endpoint", endpoint), ("status", status)], count);
+                }
+            }
+        }
+        text.family("sconce_generations_total", "counter", "Generations ended, by reason.");
+        for (reason, count) in OUTCOMES.iter().zip(&self.outcomes) {
+            text.sample("sconce_generations_total", &[("reason", reason)], count.load(Relaxed));
+        }
+        text.histogram(
+            "sconce_request_duration_seconds",
+            "From the arrival of a generation request to its last token.",
+            &self.duration,
+        );
+        text.histogram(
+            "sconce_time_to_first_token_seconds",
+            "From the arrival of a generation request to its first text.",
+            &self.time_to_first_token,
+        );
+        text.histogram(
+            "sconce_inter_token_seconds",
+            "Between two pieces of text of one generation.",
+            &self.between_tokens,
+        );
+        text.histogram(
+            "sconce_queue_wait_seconds",
+            "From the arrival of a generation request to its admission.",
+            &self.queue_wait,
+        );
+    }
+
+    fn render_tokens(&self, text: &mut Text) {
+        let prompt = self.prompt_tokens.load(Relaxed);
+        text.counter("sconce_prompt_tokens_total", "Prompt tokens of finished generations.", prompt);
+        let cached = self.cached_tokens.load(Relaxed);
+        text.counter("sconce_cached_tokens_total", "Prompt tokens whose keys and values were cached.", cached);
+        let generated = self.generated_tokens.load(Relaxed);
+        text.counter("sconce_generated_tokens_total", "Tokens generated.", generated);
+    }
+}
+
+fn mean_seconds(histogram: &Histogram) -> f64 {
+    let count = histogram.count();
+    if count == 0 { 0.0 } else { histogram.sum_seconds() / count as f64 }
+}
+
+fn render_gauges(text: &mut Text, gauges: &Gauges) {
+    let engine = &gauges.engine;
+    text.gauge("sconce_ready", "1 while new requests are taken.", u8::from(gauges.ready));
+    text.gauge("sconce_requests_running", "Sequences being generated.", engine.running);
+    text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
+    text.gauge("sconce_kv_usage_ratio", "Used share of the KV cache, 0 to 1.", engine.kv_usage());
+    text.gauge("sconce_kv_blocks_used", "KV blocks held by sequences.", engine.kv_blocks_used);
+    text.gauge("sconce_kv_blocks_total", "KV blocks there are.", engine.kv_blocks_total);
+    text.counter("sconce_preemptions_total", "Sequences preempted for want of KV blocks.", engine.preemptions);
+    text.family("sconce_build_info", "gauge", "1, with the version as label.");
+    text.sample("sconce_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn render_loops(text: &mut Text, loops: &[LoopStats]) {
+    let mut family = |name: &str, kind: &str, help: &str, value: fn(&LoopStats) -> f64| {
+        text.family(name, kind, help);
+        for (i, one) in loops.iter().enumerate() {
+            text.sample(name, &[("loop", &i.to_string())], value(one));
+        }
+    };
+    family("sconce_connections", "gauge", "Open connections.", |l| l.open_connections as f64);
+    family("sconce_connections_accepted_total", "counter", "Connections accepted.", |l| l.accepted as f64);
+    family("sconce_connections_refused_total", "counter", "Connections turned away.", |l| l.refused as f64);
+    family("sconce_loop_longest_turn_seconds", "gauge", "The longest turn of the loop since the last scrape.", |l| {
+        l.longest_turn_micros as f64 / 1e6
+    });
+}
+
+/// vLLM's names for what load balancers and autoscalers read (the model server protocol of the Kubernetes Gateway API
+/// Inference Extension), so that they work unmodified.
+fn render_aliases(text: &mut Text, gauges: &Gauges) {
+    let engine = &gauges.engine;
+    let model = [("model_name", gauges.model.as_str())];
+    let families = [
+        ("vllm:num_requests_running", "Alias of sconce_requests_running.", engine.running as f64),
+        ("vllm:num_requests_waiting", "Alias of sconce_queue_size.", engine.waiting as f64),
+        ("vllm:kv_cache_usage_perc", "Alias of sconce_kv_usage_ratio.", engine.kv_usage()),
+    ];
+    for (name, help, value) in families {
+        text.family(name, "gauge", help);
+        text.sample(name, &model, value);
+    }
+    let (size, blocks) = (BLOCK_TOKENS.to_string(), engine.kv_blocks_total.to_string());
+    text.family("vllm:cache_config_info", "gauge", "1, with the shape of the KV cache as labels.");
+    let labels = [("block_size", size.as_str()), ("num_gpu_blocks", &blocks), ("model_name", &gauges.model)];
+    text.sample("vllm:cache_config_info", &labels, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn sample_page() -> String {
+        let start = Instant::now();
+        let metrics = Metrics::new(start);
+        metrics.on_answer(Endpoint::Generate, 200);
+        metrics.on_answer(Endpoint::Generate, 299);
+        metrics.on_piece(1, start, None, start + Duration::from_millis(20));
+        metrics.on_piece(2, start, Some(start + Duration::from_millis(20)), start + Duration::from_millis(30));
+        let usage = Usage { prompt_tokens: 5, completion_tokens: 3, cached_tokens: 0 };
+        let timeline = Timeline {
+            received: start,
+            admitted: Some(start + Duration::from_millis(2)),
+            first_token: None,
+            finished: Some(start + Duration::from_millis(40)),
+            preemptions: 0,
+        };
+        metrics.on_finished(FinishReason::Length, usage, &timeline);
+        metrics.on_failed();
+        let gauges = Gauges {
+            model: "a\"b".to_owned(),
+            engine: Snapshot { kv_blocks_used: 1, kv_blocks_total: 4, ..Snapshot::default() },
+            loops: vec![LoopStats { open_connections: 3, ..LoopStats::default() }],
+            ready: true,
+        };
+        metrics.render(&gauges, start + Duration::from_secs(5))
+    }
+
+    /// The rules that strict parsers of the format hold pages to.
+    #[test]
+    fn the_page_is_well_formed() {
+        let page = sample_page();
+        let (mut typed, mut seen, mut family) = (HashSet::new(), HashSet::new(), String::new());
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                assert!(typed.insert(name.to_owned()), "a second TYPE: {line}");
+                family = name.to_owned();
+            } else if !line.starts_with('#') {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+                assert!(series.starts_with(&family), "{line} outside its family {family}");
+                assert!(seen.insert(series.to_owned()), "twice: {line}");
+            }
+        }
+        assert!(page.ends_with('\n') && page.len() < 64 << 10);
+    }
+
+    #[test]
+    fn the_page_says_what_happened() {
+        let page = sample_page();
+        for line in [
+            "sconce_requests_total{endpoint=\"/generate\",status=\"200\"} 1",
+            "sconce_requests_total{endpoint=\"/generate\",status=\"other\"} 1",
+            "sconce_generations_total{reason=\"length\"} 1",
+            "sconce_generations_total{reason=\"failed\"} 1",
+            "sconce_generated_tokens_total 3",
+            "sconce_prompt_tokens_total 5",
+            "sconce_time_to_first_token_seconds_bucket{le=\"0.025\"} 1",
+            "sconce_inter_token_seconds_bucket{le=\"+Inf\"} 1",
+            "sconce_queue_wait_seconds_count 1",
+            "sconce_kv_usage_ratio 0.25",
+            "sconce_connections{loop=\"0\"} 3",
+            "sconce_uptime_seconds 5",
+            "vllm:kv_cache_usage_perc{model_name=\"a\\\"b\"} 0.25",
+            "vllm:cache_config_info{block_size=\"32\",num_gpu_blocks=\"4\",model_name=\"a\\\"b\"} 1",
+        ] {
+            assert!(page.lines().any(|l| l == line), "no {line:?} in\n{page}");
+        }
+    }
+}

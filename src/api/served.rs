@@ -1,0 +1,75 @@
+//! A model as the API serves it: an engine, and the chat template its messages go through.
+
+use std::time::Duration;
+
+use crate::engine::{
+    Engine,
+    chat_template::ChatTemplate,
+    error::RequestError,
+    request::{GenerateRequest, Sink},
+    tokenizer::{Markup, Special},
+};
+
+use super::{
+    backend::{Backend, RenderError, Snapshot},
+    native::Message,
+};
+
+/// The engine's thread is taken for stuck when one step lasts longer.
+const STEP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// An engine with its chat template.
+pub struct Served {
+    engine: Engine,
+    template: Option<ChatTemplate>,
+}
+
+impl Served {
+    pub fn new(engine: Engine, template: Option<ChatTemplate>) -> Self {
+        Self { engine, template }
+    }
+}
+
+impl Backend for Served {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
+        self.engine.submit(request, sink);
+    }
+
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
+        let special = if add_special { Special::Add } else { Special::None };
+        Ok(self.engine.tokenizer().encode(text, special, Markup::Literal))
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
+        let tokenizer = self.engine.tokenizer();
+        let vocabulary = tokenizer.vocabulary();
+        match tokens.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => Err(RequestError::UnknownToken { id: *id, vocabulary }),
+            None => Ok(tokenizer.decode(tokens)),
+        }
+    }
+
+    fn render(&self, messages: &[Message]) -> Result<String, RenderError> {
+        let template = self.template.as_ref().ok_or(RenderError::NoTemplate)?;
+        let messages = serde_json::json!(messages);
+        template
+            .render(&messages, true, &serde_json::Map::new())
+            .map_err(|error| RenderError::Refused(error.to_string()))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let stats = self.engine.stats();
+        Snapshot {
+            running: stats.running.get() as usize,
+            waiting: stats.waiting() as usize,
+            kv_blocks_used: stats.kv_blocks_used.get() as usize,
+            kv_blocks_total: stats.kv_blocks_total.get() as usize,
+            preemptions: stats.preemptions_total.get(),
+            alive: stats.is_healthy() && stats.busy_for().is_none_or(|busy| busy < STEP_TIME_MAX),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Body decoders: from framed bytes to the body, in any pieces.
+//!
+//! The chunk decoder is our own: httparse takes an empty size for 0 and lets LF and NUL through inside extensions, and
+//! each of these has been used to smuggle requests (CVE-2025-22871, CVE-2023-39326). Framing is paid for from a budget
+//! that grows with the data, so that a client cannot keep us busy with chunks of one byte or endless extensions.
+
+use super::violation::Violation;
+
+/// Framing bytes that any body may have, and those that each byte of data earns.
+const OVERHEAD_BYTES: u64 = 16 << 10;
+const OVERHEAD_PER_BYTE: u64 = 8;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decoder {
+    Length { left: u64 },
+    Chunked(Chunked),
+}
+
+impl Decoder {
+    pub fn chunked(body_bytes_max: usize) -> Decoder {
+        Decoder::Chunked(Chunked {
+            state: State::Size { digits: 0 },
+            size: 0,
+            data_bytes: 0,
+            overhead_bytes: 0,
+            body_bytes_max: body_bytes_max as u64,
+        })
+    }
+
+    /// Decodes the front of `input` to the end of `body`. Gives the bytes used, and whether the body is complete.
+    pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Violation> {
+        match self {
+            Decoder::Length { left } => {
+                let count = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                body.extend_from_slice(input.split_at(count).0);
+                *left -= count as u64;
+                Ok((count, *left == 0))
+            }
+            Decoder::Chunked(chunked) => chunked.decode(input, body),
+        }
+    }
+}
+
+/// RFC 9112 §7.1.
+///
+/// ```text
+/// Size ─▶ (SizeBlank) ─▶ (Extension) ─▶ SizeLf ─▶ Data ─▶ DataCr ─▶ DataLf ─▶ Size …
+///                                         └─ size 0 ─▶ TrailerStart ⇄ TrailerName ─▶ TrailerValue ─▶ TrailerLf
+///                                                           └─▶ EndLf ─▶ Done
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunked {
+    state: State,
+    /// Of this chunk: the size as far as it was read, then the data still to come.
+    size: u64,
+    data_bytes: u64,
+    overhead_bytes: u64,
+    body_bytes_max: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size {
+        digits: u8,
+    },
+    /// White space before an extension, which a recipient must tolerate.
+    SizeBlank,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+impl Chunked {
+    fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Violation> {
+        let mut rest = input;
+        while self.state != State::Done {
+            if self.state == State::Data {
+                let count = rest.len().min(usize::try_from(self.size).unwrap_or(usize::MAX));
+                let (data, after) = rest.split_at(count);
+                body.extend_from_slice(data);
+                self.size -= count as u64;
+                self.data_bytes += count as u64;
+                rest = after;
+                if self.size > 0 {
+                    break;
+                }
+                self.state = State::DataCr;
+            }
+            let Some((&byte, after)) = rest.split_first() else { break };
+            self.overhead_bytes += 1;
+            if self.overhead_bytes > OVERHEAD_BYTES + OVERHEAD_PER_BYTE * self.data_bytes {
+                return Err(Violation::ChunkOverhead);
+            }
+            self.state = self.next(byte)?;
+            rest = after;
+        }
+        Ok((input.len() - rest.len(), self.state == State::Done))
+    }
+
+    /// The state after one byte of framing.
+    fn next(&mut self, byte: u8) -> Result<State, Violation> {
+        let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+        Ok(match (self.state, byte) {
+            (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                let digit = (byte as char).to_digit(16).map_or(0, u64::from);
+                if digits == 16 {
+                    return Err(Violation::BadChunk);
+                }
+                self.size = self.size << 4 | digit;
+                State::Size { digits: digits + 1 }
+            }
+            (State::Size { digits: 1.. }, b' ' | b'\t') | (State::SizeBlank, b' ' | b'\t') => State::SizeBlank,
+            (State::Size { digits: 1.. }, b';') | (State::SizeBlank, b';') => State::Extension,
+            (State::Size { digits: 1.. }, b'\r') | (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, _) if is_text => State::Extension,
+            (State::SizeLf, b'\n') if self.size == 0 => State::TrailerStart,
+            (State::SizeLf, b'\n') if self.size > self.body_bytes_max.saturating_sub(self.data_bytes) => {
+                return Err(Violation::BodyTooLarge);
+            }
+            (State::SizeLf, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { digits: 0 },
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => State::TrailerName,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, _) if is_text => State::TrailerValue,
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => State::Done,
+            _ => return Err(Violation::BadChunk),
+        })
+    }
+}
+
+/// A character of a header name (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(parts: &[&[u8]], body_bytes_max: usize) -> Result<(Vec<u8>, usize, bool), Violation> {
+        let (mut decoder, mut body, mut used, mut done) = (Decoder::chunked(body_bytes_max), Vec::new(), 0, false);
+        for part in parts {
+            let (count, complete) = decoder.decode(part, &mut body)?;
+            used += count;
+            done = complete;
+        }
+        Ok((body, used, done))
+    }
+
+    /// The same outcome, wherever the input is cut in two.
+    #[track_caller]
+    fn check(input: &[u8], expected: Result<(&[u8], usize, bool), Violation>) {
+        for at in 0..=input.len() {
+            let (first, second) = input.split_at(at);
+            let seen = decode(&[first, second], 100);
+            let expected = expected.map(|(body, used, done)| (body.to_vec(), used, done));
+            assert_eq!(seen, expected, "{:?} split at {at}", String::from_utf8_lossy(input));
+        }
+    }
+
+    #[test]
+    fn chunked_bodies() {
+        check(b"5\r\nhello\r\n0\r\n\r\n", Ok((b"hello", 15, true)));
+        check(b"5\r\nhello\r\n0\r\n\r\nGET", Ok((b"hello", 15, true)));
+        check(b"00005\r\nhello\r\n1\r\n!\r\n000\r\n\r\n", Ok((b"hello!", 27, true)));
+        check(b"a;x=\"y z\";q\r\n0123456789\r\n0;last\r\n\r\n", Ok((b"0123456789", 35, true)));
+        check(b"1 ;x\r\na\r\n1\t;\r\nb\r\n0\r\n\r\n", Ok((b"ab", 22, true)));
+        check(b"0\r\nTrailer: x\r\nOther:\r\n\r\n", Ok((b"", 25, true)));
+        check(b"5\r\nhel", Ok((b"hel", 6, false)));
+        check(b"64\r\n", Ok((b"", 4, false)));
+    }
+
+    #[test]
+    fn malformed_chunks() {
+        for input in [
+            &b"\r\n"[..],
+            b";ext\r\n",
+            b" 5\r\nhello\r\n",
+            b"+5\r\nhello\r\n",
+            b"-1\r\n",
+            b"0x5\r\nhello\r\n",
+            b"5 \r\nhello\r\n",
+            b"5 x\r\nhello\r\n",
+            b"5_0\r\n",
+            b"g\r\n",
+            b"5\nhello\r\n",
+            b"5\rhello\r\n",
+            b"5;a\nb\r\nhello\r\n",
+            b"5;a\0\r\nhello\r\n",
+            b"5;a\rb\r\nhello\r\n",
+            b"5\r\nhelloX\r\n",
+            b"5\r\nhello\n0\r\n\r\n",
+            b"5\r\nhello\r0\r\n\r\n",
+            b"0\r\nXY\r\n",
+            b"0\r\n\n",
+            b"0\r\n name: x\r\n\r\n",
+            b"0\r\n: x\r\n\r\n",
+            b"0\r\nname : x\r\n\r\n",
+            b"0\r\nname: x\n\r\n",
+            b"0\r\nname: x\0\r\n\r\n",
+            b"00000000000000005\r\n",
+        ] {
+            check(input, Err(Violation::BadChunk));
+        }
+    }
+
+    #[test]
+    fn bodies_have_a_bound() {
+        check(b"65\r\n", Err(Violation::BodyTooLarge));
+        check(b"ffffffffffffffff\r\n", Err(Violation::BodyTooLarge));
+        check(b"1\r\na\r\n64\r\n", Err(Violation::BodyTooLarge));
+    }
+
+    #[test]
+    fn framing_has_a_bound_but_one_byte_chunks_fit_it() {
+        let small = b"1\r\na\r\n".repeat(100_000);
+        assert!(decode(&[&small], 1 << 20).is_ok());
+        let mut long = b"1;".to_vec();
+        long.resize(20 << 10, b'x');
+        assert_eq!(decode(&[&long], 1 << 20), Err(Violation::ChunkOverhead));
+        let trailers = [&b"0\r\n"[..], &b"a: b\r\n".repeat(4000)].concat();
+        assert_eq!(decode(&[&trailers], 1 << 20), Err(Violation::ChunkOverhead));
+    }
+
+    #[test]
+    fn a_length_takes_no_more_than_it_says() {
+        let (mut decoder, mut body) = (Decoder::Length { left: 5 }, Vec::new());
+        assert_eq!(decoder.decode(b"he", &mut body), Ok((2, false)));
+        assert_eq!(decoder.decode(b"lloGET", &mut body), Ok((3, true)));
+        assert_eq!(body, b"hello");
+    }
+}

@@ -1,0 +1,59 @@
+//! What a server tolerates: sizes, counts and times, with their defaults.
+
+use std::time::Duration;
+
+/// Bounds on one connection. Each has an answer of its own when it is passed.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From the first byte of a head to its last, else 408. Default 10 s.
+    pub head_timeout: Duration,
+    /// A body must arrive at this rate after [`body_grace`](Limits::body_grace), else 408. Default 256 bytes/s.
+    pub body_bytes_per_second_min: u32,
+    /// How long a body may take whatever its rate. Default 10 s.
+    pub body_grace: Duration,
+    /// A connection without a request is closed after this. Default 60 s.
+    pub idle_timeout: Duration,
+    /// A client that takes none of its answer for this long is cut off. Default 30 s.
+    pub write_stall_timeout: Duration,
+    /// Request line and header lines together, else 431. Default 32 KiB. At most 100 lines, also 431.
+    pub head_bytes_max: usize,
+    /// The request target, else 414. Default 8 KiB.
+    pub target_bytes_max: usize,
+    /// A request body, decoded, else 413. Default 8 MiB.
+    pub body_bytes_max: usize,
+    /// With more output than this waiting, no further pipelined request is handled. Default 256 KiB.
+    pub output_high_water_bytes: usize,
+    /// An event stream with nothing else to send gets a comment this often. Default 10 s.
+    pub sse_ping: Duration,
+    /// What a client's FIN means while its answer is still to come.
+    pub half_close: HalfClose,
+}
+
+/// What a FIN from the client means while a later answer is pending or streaming. TCP does not tell a client that has
+/// gone from one that has merely finished sending (RFC 9112 §9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfClose {
+    /// The responder reports the client as gone, so that work for it can stop; an answer given all the same is still
+    /// sent. Requests that arrived before the FIN and are answered at once always get their answer.
+    Gone,
+    /// The client is thought to wait, until writing to it fails.
+    Waits,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_timeout: Duration::from_secs(10),
+            body_bytes_per_second_min: 256,
+            body_grace: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            write_stall_timeout: Duration::from_secs(30),
+            head_bytes_max: 32 << 10,
+            target_bytes_max: 8 << 10,
+            body_bytes_max: 8 << 20,
+            output_high_water_bytes: 256 << 10,
+            sse_ping: Duration::from_secs(10),
+            half_close: HalfClose::Gone,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A request as handlers see it: a view into the connection's read buffer.
+//!
+//! Knows no socket and no framing: by the time a `Request` exists its body is complete and within the limits.
+//! Nothing is copied or allocated to make one; look-ups walk the header lines, of which there are at most a hundred.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::types::{Method, Version};
+
+/// The most path parameters that one route may have.
+pub(crate) const PARAMS_MAX: usize = 4;
+
+/// One request, complete with its body.
+///
+/// It borrows the read buffer, so a handler that answers later takes what it needs out of it first.
+/// Tests make one without a socket: `Request::new(Method::Post, "/generate").with_body(b"{}")`.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    method: Method,
+    version: Version,
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: Headers<'a>,
+    body: &'a [u8],
+    peer: SocketAddr,
+    params: [(&'a str, &'a str); PARAMS_MAX],
+    params_len: usize,
+}
+
+/// Header lines, where they are: on the stack of the connection that parsed them, or put together by hand.
+#[derive(Clone, Debug)]
+enum Headers<'a> {
+    Parsed(&'a [httparse::Header<'a>]),
+    Built(Vec<httparse::Header<'a>>),
+}
+
+impl<'a> Headers<'a> {
+    fn lines(&self) -> &[httparse::Header<'a>] {
+        match self {
+            Headers::Parsed(lines) => lines,
+            Headers::Built(lines) => lines,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
+    pub fn new(method: Method, target: &'a str) -> Self {
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        Self {
+            method,
+            version: Version::Http11,
+            path: if path.is_empty() { "/" } else { path },
+            query,
+            headers: Headers::Parsed(&[]),
+            body: &[],
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            params: [("", ""); PARAMS_MAX],
+            params_len: 0,
+        }
+    }
+
+    /// Adds a header line.
+    pub fn with_header(mut self, name: &'a str, value: &'a str) -> Self {
+        let mut lines = self.headers.lines().to_vec();
+        lines.push(httparse::Header { name, value: value.as_bytes() });
+        self.headers = Headers::Built(lines);
+        self
+    }
+
+    pub fn with_body(mut self, body: &'a [u8]) -> Self {
+        self.body = body;
+        self
+    }
+
+    pub fn with_peer(mut self, peer: SocketAddr) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    /// Adds a path parameter, still percent-encoded, as the router does when a route matches. The fifth is ignored.
+    pub fn with_param(mut self, name: &'a str, raw: &'a str) -> Self {
+        if let Some(slot) = self.params.get_mut(self.params_len) {
+            *slot = (name, raw);
+            self.params_len += 1;
+        }
+        self
+    }
+
+    pub(crate) fn with_version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    pub(crate) fn with_headers(mut self, headers: &'a [httparse::Header<'a>]) -> Self {
+        self.headers = Headers::Parsed(headers);
+        self
+    }
+
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The path as sent, percent-encoded, without the query. `*` for `OPTIONS *`.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The query as sent, without its `?`.
+    pub fn query_string(&self) -> Option<&'a str> {
+        self.query
+    }
+
+    /// The first value of `name` in the query, decoded as forms are (`+` is a space). A name without `=` has an empty value.
+    pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.query?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decoded(key, true) == name).then(|| percent_decoded(value, true))
+        })
+    }
+
+    /// The first value of a header, trimmed; names compare without case. `None` also when the value is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| str::from_utf8(value).ok())
+    }
+
+    /// All header lines in order, as sent.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.lines().iter().map(|header| (header.name, header.value))
+    }
+
+    /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.
+    pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
+        let (_, raw) = self.params[..self.params_len].iter().find(|(key, _)| *key == name)?;
+        Some(percent_decoded(raw, false))
+    }
+
+    /// The whole body, decoded from its chunks. Empty when there was none.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// Who is at the other end of the connection.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+/// `text` with each `%XX` replaced by its byte; a `%` that is followed by anything else stays as it is.
+pub(crate) fn percent_decoded(text: &str, plus_is_space: bool) -> Cow<'_, str> {
+    if !text.bytes().any(|b| b == b'%' || (plus_is_space && b == b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        decoded.push(match (byte, after) {
+            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest = tail;
+                hex_value(*high) << 4 | hex_value(*low)
+            }
+            (b'+', _) if plus_is_space => b' ',
+            _ => byte,
+        });
+    }
+    Cow::Owned(String::from_utf8(decoded).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// The value of a hexadecimal digit.
+fn hex_value(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_values_are_decoded_and_the_first_one_wins() {
+        let request = Request::new(Method::Get, "/a%20b?x=1&x=2&na%6De=a+b%26c&flag&bad=%zz%4");
+        assert_eq!(request.path(), "/a%20b");
+        for (name, expected) in
+            [("x", Some("1")), ("name", Some("a b&c")), ("flag", Some("")), ("bad", Some("%zz%4")), ("none", None)]
+        {
+            assert_eq!(request.query(name).as_deref(), expected, "{name}");
+        }
+        assert_eq!(Request::new(Method::Get, "/").query("x"), None);
+    }
+
+    #[test]
+    fn headers_compare_without_case() {
+        let request = Request::new(Method::Get, "/").with_header("X-One", "1").with_header("x-one", "2");
+        assert_eq!(request.header("x-ONE"), Some("1"));
+        assert_eq!(request.header("x-two"), None);
+    }
+
+    #[test]
+    fn params_are_percent_decoded_but_plus_stays() {
+        let request = Request::new(Method::Get, "/").with_param("id", "a%2Fb+c%ff");
+        assert_eq!(request.param("id").as_deref(), Some("a/b+c\u{fffd}"));
+        assert_eq!(request.param("other"), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! The server: a router on event loops, and their life from bind to drain.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::{pipe, unregister};
+
+use super::adapter::Http1;
+use super::limits::Limits;
+use super::responder::News;
+use super::router::Router;
+use crate::reactor::{self, Control, Listener, Loops};
+
+/// How many threads and connections, and the bounds on each.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Event loops, one thread each. Default: one per available CPU, at most 8.
+    pub threads: usize,
+    /// Open connections in all; more are answered 503 and closed. Default 10,000.
+    pub connections_max: usize,
+    /// How long running answers get to finish after a signal. Default 30 s.
+    pub drain_timeout: Duration,
+    pub limits: Limits,
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        let threads = thread::available_parallelism().map_or(1, |n| n.get().min(8));
+        ServerConfig {
+            threads,
+            connections_max: 10_000,
+            drain_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A bound listener that does not serve yet; clients that connect wait in the kernel's queue.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    config: ServerConfig,
+}
+
+impl Server {
+    /// Binds. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The message names the address and says what to do.
+    pub fn bind(addr: impl ToSocketAddrs, config: ServerConfig) -> io::Result<Server> {
+        Ok(Server { listener: Listener::bind(addr)?, config })
+    }
+
+    /// The address that is really bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
+    pub fn serve(self, router: Router) -> io::Result<()> {
+        self.start(router)?.run_until_signal(|| {})
+    }
+
+    /// Starts the loops and returns.
+    pub fn start(self, router: Router) -> io::Result<Running> {
+        let ServerConfig { threads, connections_max, drain_timeout, limits } = self.config;
+        let config = reactor::Config {
+            threads,
+            connections_max,
+            // Room for the largest head and something behind it.
+            input_bytes_max: limits.head_bytes_max.saturating_mul(2).max(64 << 10),
+            write_stall_timeout: limits.write_stall_timeout,
+        };
+        let requests: Vec<Arc<AtomicU64>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
+        let router = Arc::new(router);
+        let addr = self.listener.local_addr();
+        let loops = reactor::start(self.listener, &config, |index| {
+            Http1::new(Arc::clone(&router), limits.clone(), Arc::clone(&requests[index]))
+        })?;
+        let draining = Arc::default();
+        let handle = ServerHandle { control: loops.control(), requests: requests.into(), draining };
+        Ok(Running { loops, handle, addr, drain_timeout })
+    }
+}
+
+/// A server whose loops run. Dropping it leaves them running.
+#[derive(Debug)]
+pub struct Running {
+    loops: Loops<News>,
+    handle: ServerHandle,
+    addr: SocketAddr,
+    drain_timeout: Duration,
+}
+
+impl Running {
+    /// A handle to stop and watch the server, for other threads.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits for SIGTERM or SIGINT, calls `on_drain`, drains, and waits for the loops to end. A second signal, or the
+    /// drain timeout, cuts what is still open.
+    ///
+    /// Returns also when the loops end for another reason, with their error.
+    pub fn run_until_signal(self, on_drain: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let (mut signals, signalled) = UnixStream::pair()?;
+        let ended = signalled.try_clone()?;
+        let registered = [pipe::register(SIGTERM, signalled.try_clone()?)?, pipe::register(SIGINT, signalled)?];
+        let (handle, drain_timeout) = (self.handle(), self.drain_timeout);
+        let watcher = thread::Builder::new().name("signals".into()).spawn(move || {
+            let mut byte = [0];
+            if matches!(signals.read(&mut byte), Ok(1)) {
+                log::info!("draining; a second signal ends at once");
+                on_drain();
+                handle.drain(drain_timeout);
+            }
+            if matches!(signals.read(&mut byte), Ok(1)) {
+                handle.stop();
+            }
+        })?;
+        let outcome = self.join();
+        registered.into_iter().for_each(|id| {
+            unregister(id);
+        });
+        // The watcher's read ends, whichever signal it was waiting for.
+        ended.shutdown(std::net::Shutdown::Both)?;
+        watcher.join().map_err(|_| io::Error::other("the signal thread panicked"))?;
+        outcome
+    }
+
+    /// Waits until the loops have ended.
+    pub fn join(self) -> io::Result<()> {
+        self.loops.join()
+    }
+}
+
+/// Watches and stops a running server, from any thread.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    control: Control<News>,
+    requests: Arc<[Arc<AtomicU64>]>,
+    draining: Arc<AtomicBool>,
+}
+
+impl ServerHandle {
+    /// Stops accepting, closes idle connections, lets running answers finish, and after `timeout` cuts what is left.
+    pub fn drain(&self, timeout: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.control.drain(timeout);
+    }
+
+    /// Whether [`drain`](ServerHandle::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Cuts every connection and ends the loops.
+    pub fn stop(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.control.stop();
+    }
+
+    /// The counters of each loop. Costs a few atomic reads.
+    pub fn stats(&self) -> Vec<LoopStats> {
+        let loops = self.control.counters().iter().zip(self.requests.iter());
+        loops
+            .map(|(counters, requests)| LoopStats {
+                open_connections: counters.open() as u64,
+                accepted: counters.opened(),
+                refused: counters.refused(),
+                requests: requests.load(Ordering::Relaxed),
+                longest_turn_micros: counters.take_longest_turn_micros(),
+            })
+            .collect()
+    }
+}
+
+/// What one loop has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopStats {
+    /// Connections open now.
+    pub open_connections: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Connections turned away because there were too many.
+    pub refused: u64,
+    /// Requests handled since the start.
+    pub requests: u64,
+    /// The longest turn of the loop since the last call, in microseconds: its lag.
+    pub longest_turn_micros: u64,
+}

@@ -1,0 +1,121 @@
+//! Server-sent events: the stream format of the WHATWG HTML standard §9.2 on a [`Stream`].
+//!
+//! Knows the event format only; framing, pings and back-pressure are the connection's.
+
+use super::reply::Reply;
+use super::responder::Stream;
+use super::types::Status;
+
+/// A comment, which clients ignore: it keeps proxies from closing a quiet stream, and finds peers that have gone.
+const PING: &[u8] = b": ping\n\n";
+
+/// A stream of server-sent events. [`close`](Sse::close) ends it well; dropped without, the connection is cut.
+#[derive(Debug)]
+pub struct Sse {
+    stream: Stream,
+}
+
+impl Sse {
+    pub(crate) fn new(stream: Stream) -> Sse {
+        Sse { stream }
+    }
+
+    /// The head of an event stream, and its ping. Neither a cache nor a buffering proxy may hold events back.
+    pub(crate) fn head(headers: &[(&str, &str)]) -> (Reply, &'static [u8]) {
+        let head = Reply::bytes(Status::OK, "text/event-stream", &[][..])
+            .header("Cache-Control", "no-store")
+            .header("X-Accel-Buffering", "no");
+        (headers.iter().fold(head, |head, (name, value)| head.header(name, value)), PING)
+    }
+
+    /// Sends an event. Data of several lines becomes several `data:` lines, which the client joins again.
+    pub fn event(&self, data: &str) {
+        self.stream.write_with(|out| push_event(out, None, data));
+    }
+
+    /// Sends an event with a name.
+    pub fn event_named(&self, name: &str, data: &str) {
+        self.stream.write_with(|out| push_event(out, Some(name), data));
+    }
+
+    /// Sends a comment, which clients ignore.
+    pub fn comment(&self, text: &str) {
+        self.stream.write_with(|out| {
+            push_field(out, ":", text);
+            out.push(b'\n');
+        });
+    }
+
+    /// Ends the stream well.
+    pub fn close(self) {
+        self.stream.close();
+    }
+
+    /// Whether the client has gone, or was cut off because it read too slowly. One atomic read.
+    pub fn is_closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+
+    /// Bytes sent but not yet taken by the kernel.
+    pub fn backlog_bytes(&self) -> usize {
+        self.stream.backlog_bytes()
+    }
+
+    /// Whether the reader lags so far that the producer should pause.
+    pub fn is_behind(&self) -> bool {
+        self.stream.is_behind()
+    }
+}
+
+fn push_event(out: &mut Vec<u8>, name: Option<&str>, data: &str) {
+    if let Some(name) = name {
+        // The format has no way to write a name of several lines: only the first one counts.
+        push_field(out, "event:", lines(name).next().unwrap_or(""));
+    }
+    push_field(out, "data:", data);
+    out.push(b'\n');
+}
+
+/// One line `field value` for each line of the value, so that no value can start a field of its own.
+fn push_field(out: &mut Vec<u8>, field: &str, value: &str) {
+    for line in lines(value) {
+        for part in [field, " ", line, "\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// Lines as the format ends them: by LF, CR LF, or CR alone. Text always has at least one.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[track_caller]
+    fn check(send: impl FnOnce(&Sse), expected: &str) {
+        let (reply, responder) = Reply::later();
+        let sse = responder.sse(&[("x-request-id", "7")]);
+        send(&sse);
+        sse.close();
+        let reply = reply.wait(Duration::from_secs(10)).unwrap();
+        assert_eq!(str::from_utf8(reply.body()).unwrap(), expected);
+        assert_eq!(reply.content_type(), "text/event-stream");
+        assert_eq!(reply.header_value("x-request-id"), Some("7"));
+        assert_eq!(reply.header_value("cache-control"), Some("no-store"));
+        assert_eq!(reply.header_value("x-accel-buffering"), Some("no"));
+    }
+
+    #[test]
+    fn events_have_the_standard_form() {
+        check(|sse| sse.event("{}"), "data: {}\n\n");
+        check(|sse| sse.event(""), "data: \n\n");
+        check(|sse| sse.event("a\nb\r\nc\rd\n"), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n");
+        check(|sse| sse.event_named("error", "x"), "event: error\ndata: x\n\n");
+        check(|sse| sse.event_named("a\ndata: b", "x"), "event: a\ndata: x\n\n");
+        check(|sse| sse.comment("hi\nho"), ": hi\n: ho\n\n");
+    }
+}

@@ -1,0 +1,144 @@
+//! A socket with its two buffers: bytes in, bytes out, until the kernel says `WouldBlock`.
+//!
+//! Knows no protocol. mio is edge-triggered: `readable` stays set until a read has shown that nothing is left, so a
+//! connection that was left alone in between loses nothing.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::buffer::{BLOCK_BYTES, Buffer, Pool};
+
+pub(crate) struct Transport {
+    socket: TcpStream,
+    pub input: Buffer,
+    pub output: Buffer,
+    /// A read may give something.
+    pub readable: bool,
+    /// The kernel announced the end or an error: read until it shows.
+    pub hung_up: bool,
+    /// The peer has finished sending, and all that it sent has been read.
+    pub ended: bool,
+    watches_writable: bool,
+}
+
+/// What came of filling the input.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// Some bytes, or the end.
+    Some,
+    /// Nothing new.
+    Nothing,
+}
+
+impl Transport {
+    pub fn new(socket: TcpStream) -> Transport {
+        Transport {
+            socket,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            readable: false,
+            hung_up: false,
+            ended: false,
+            watches_writable: false,
+        }
+    }
+
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// Whether a read may give something and there is room for it.
+    pub fn can_fill(&self, input_bytes_max: usize) -> bool {
+        self.readable && !self.ended && self.input.len() < input_bytes_max
+    }
+
+    /// Reads once into the input.
+    pub fn fill(&mut self, input_bytes_max: usize, pool: &mut Pool) -> io::Result<Filled> {
+        if !self.can_fill(input_bytes_max) {
+            return Ok(Filled::Nothing);
+        }
+        pool.lend(&mut self.input);
+        let room = self.input.room(input_bytes_max);
+        let room_bytes = room.len();
+        let filled = match retry(|| self.socket.read(room)) {
+            Ok(0) => {
+                (self.ended, self.readable) = (true, false);
+                Ok(Filled::Some)
+            }
+            Ok(count) => {
+                // A short read has emptied the socket: what comes later is announced anew. Only an end that was
+                // announced with the bytes is not announced again.
+                self.readable = count == room_bytes || self.hung_up;
+                self.input.commit(count);
+                Ok(Filled::Some)
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Filled::Nothing)
+            }
+            Err(e) => Err(e),
+        };
+        pool.take_back(&mut self.input);
+        filled
+    }
+
+    /// Reads once and forgets what came. `true` when the end was reached.
+    pub fn discard(&mut self) -> io::Result<bool> {
+        let mut waste = [0; BLOCK_BYTES];
+        match retry(|| self.socket.read(&mut waste)) {
+            Ok(0) => Ok(true),
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes until the output is empty or the kernel takes no more; asks for writability only then.
+    pub fn flush(&mut self, registry: &Registry, token: Token, pool: &mut Pool) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match retry(|| self.socket.write(self.output.as_slice())) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.output.consume(count),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    if !self.watches_writable {
+                        registry.reregister(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)?;
+                        self.watches_writable = true;
+                    }
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        pool.take_back(&mut self.output);
+        Ok(())
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub fn finish(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Makes the coming close a reset, which the peer cannot take for an orderly end.
+    pub fn reset_on_close(&self) {
+        if let Err(e) = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
+            log::debug!("cannot reset a connection: {e}");
+        }
+    }
+}
+
+/// Repeats a system call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
