@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::chance::Chance;
-use crate::grammar::{Grammar, Topic, parse_groups, parse_topics};
+use crate::grammar::{Grammar, Topic, parse_topics};
 use crate::stories::{made_up_word, name, story, tale};
-use crate::typing::{as_typed, in_other_words};
+use crate::typing::as_typed;
 
 pub const TURN_START: &str = "<|im_start|>";
 pub const TURN_END: &str = "<|im_end|>";
@@ -64,7 +64,6 @@ pub struct Corpus {
     small_talk: Vec<Topic>,
     /// What a tiny model can't know.
     unknown: Vec<Topic>,
-    synonyms: Vec<Vec<String>>,
     held_out: HeldOut,
 }
 
@@ -75,7 +74,6 @@ impl Corpus {
             sconce: parse_topics(include_str!("text/sconce.txt")),
             small_talk: parse_topics(include_str!("text/small_talk.txt")),
             unknown: parse_topics(include_str!("text/unknown.txt")),
-            synonyms: parse_groups(include_str!("text/synonyms.txt")),
             held_out: HeldOut(held_out.map(normalised).collect()),
         }
     }
@@ -140,9 +138,9 @@ impl Corpus {
     fn exchange(&self, chance: &mut Chance) -> (String, String) {
         loop {
             let (question, answer) = match chance.below(100) {
-                0..64 => self.ask(chance.pick(&self.sconce), chance),
-                64..77 => self.ask(chance.pick(&self.small_talk), chance),
-                77..92 => self.ask(chance.pick(&self.unknown), chance),
+                0..68 => self.ask(chance.pick(&self.sconce), chance),
+                68..79 => self.ask(chance.pick(&self.small_talk), chance),
+                79..93 => self.ask(chance.pick(&self.unknown), chance),
                 _ => story(&self.grammar, chance),
             };
             let typed = as_typed(&question, chance);
@@ -172,8 +170,7 @@ impl Corpus {
             });
             rest = after;
         }
-        question.push_str(rest);
-        (in_other_words(&question, &self.synonyms, chance), topic.answer.clone())
+        (question + rest, topic.answer.clone())
     }
 }
 

@@ -61,11 +61,6 @@ pub fn parse_topics(text: &str) -> Vec<Topic> {
     topics
 }
 
-/// One group of texts on each line, between commas.
-pub fn parse_groups(text: &str) -> Vec<Vec<String>> {
-    lines(text).iter().map(|line| line.split(", ").map(String::from).collect()).collect()
-}
-
 /// The lines of `text` that are neither empty nor comments; an indented line goes on where the one before it ended.
 fn lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();

@@ -92,28 +92,6 @@ pub fn as_typed(question: &str, chance: &mut Chance) -> String {
     text + end
 }
 
-/// `text` with some words replaced by others like them, and now and then without some of its words.
-///
-/// Patterns alone would teach the model their exact sequences of words; this makes it listen to all the words it knows.
-pub fn in_other_words(text: &str, synonyms: &[Vec<String>], chance: &mut Chance) -> String {
-    let dropped = if chance.happens(0.2) { 0.2 } else { 0.0 };
-    let mut words = Vec::new();
-    for word in text.split(' ') {
-        let alike = synonyms.iter().filter(|group| group.iter().any(|one| one == word)).collect::<Vec<_>>();
-        if chance.happens(dropped) {
-            continue;
-        }
-        words.push(match alike.is_empty() || chance.happens(0.75) {
-            true => word,
-            false => {
-                let group = *chance.pick(&alike);
-                chance.pick(group)
-            }
-        });
-    }
-    if words.is_empty() { text.into() } else { words.join(" ") }
-}
-
 /// Swaps, drops or doubles one letter of a longer word, or leaves out a short one.
 fn with_slip(text: &str, chance: &mut Chance) -> String {
     let mut words: Vec<String> = text.split(' ').map(String::from).collect();
