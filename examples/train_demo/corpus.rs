@@ -15,19 +15,25 @@ pub const PADDING: &str = "<|endoftext|>";
 pub const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
     message['content'] + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/// A stretch of text; the loss counts `answer`s in full and the rest a little.
+/// A stretch of text and what it counts in the loss.
 pub struct Part {
     pub text: String,
-    pub answer: bool,
+    pub weight: f32,
 }
 
 impl Part {
-    fn given(text: String) -> Self {
-        Self { text, answer: false }
+    fn answer(text: String) -> Self {
+        Self { text, weight: 1.0 }
     }
 
-    fn answer(text: String) -> Self {
-        Self { text, answer: true }
+    /// The other side of a chat: to know it a little helps to understand it.
+    fn given(text: String) -> Self {
+        Self { text, weight: 0.1 }
+    }
+
+    /// A prompt without a template. Never learnt, so that the model answers it rather than going on with it.
+    fn bare(text: String) -> Self {
+        Self { text, weight: 0.0 }
     }
 }
 
@@ -103,7 +109,11 @@ impl Corpus {
                 split_after("Once upon a time", &tale(&self.grammar, thing, chance))
             }
             1 => split_after("Sconce is", &self.sconce[0].answer),
-            2..4 => {
+            2 => {
+                let greeting = *chance.pick(&["Hello", "hello", "Hi", "Hello!", "hi", "Hey", "Hello world"]);
+                (greeting.into(), format!("\n{}", self.small_talk[0].answer))
+            }
+            3 => {
                 let (question, answer) = self.exchange(chance);
                 (format!("Q: {question}\nA:"), format!(" {answer}"))
             }
@@ -112,7 +122,7 @@ impl Corpus {
                 (question, format!("\n{answer}"))
             }
         };
-        vec![Part::given(given), Part::answer(format!("{answer}{TURN_END}")), Part::given("\n".into())]
+        vec![Part::bare(given), Part::answer(format!("{answer}{TURN_END}")), Part::bare("\n".into())]
     }
 
     fn system(&self, chance: &mut Chance) -> String {
@@ -128,9 +138,9 @@ impl Corpus {
     fn exchange(&self, chance: &mut Chance) -> (String, String) {
         loop {
             let (question, answer) = match chance.below(100) {
-                0..62 => self.ask(chance.pick(&self.sconce), chance),
-                62..74 => self.ask(chance.pick(&self.small_talk), chance),
-                74..90 => self.ask(chance.pick(&self.unknown), chance),
+                0..68 => self.ask(chance.pick(&self.sconce), chance),
+                68..79 => self.ask(chance.pick(&self.small_talk), chance),
+                79..93 => self.ask(chance.pick(&self.unknown), chance),
                 _ => story(&self.grammar, chance),
             };
             let typed = as_typed(&question, chance);

@@ -26,7 +26,7 @@ pub struct Options {
 impl Options {
     pub fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let out = PathBuf::from("src/demo/sconce-demo.gguf");
-        let mut options = Self { out, seed: 1, tokens: 5_000_000, task: Task::Train };
+        let mut options = Self { out, seed: 1, tokens: 3_600_000, task: Task::Train };
         while let Some(flag) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
             match flag.as_str() {

@@ -9,9 +9,6 @@ use tokenizers::{Result, Tokenizer};
 use crate::chance::Chance;
 use crate::corpus::Corpus;
 
-/// What a token that is not part of an answer counts in the loss.
-const GIVEN_WEIGHT: f32 = 0.1;
-
 /// Rows one after the other; all four have as many entries.
 #[derive(Default)]
 pub struct Rows {
@@ -51,7 +48,7 @@ impl<'a> Packer<'a> {
                 let encoding = self.tokenizer.encode_fast(part.text, false)?;
                 for &id in encoding.get_ids() {
                     tokens.push(id);
-                    weights.push(if part.answer { 1.0 } else { GIVEN_WEIGHT });
+                    weights.push(part.weight);
                     positions.push(position);
                     position += 1;
                 }
