@@ -21,6 +21,7 @@ use super::{
     job::{Caller, Ticket},
     kv_cache::KvCache,
     models::{Model, Spec},
+    process,
     request::{Event, Flow, GenerateRequest, Sink},
     sampler::Sampler,
     scheduler::Scheduler,
@@ -139,6 +140,7 @@ impl Engine {
                 "engine",
                 Box::new(move || {
                     let _end: Sender<()> = end;
+                    process::give_way();
                     executor.run();
                 }),
             )?,

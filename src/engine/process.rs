@@ -1,4 +1,4 @@
-//! What must be set for the whole process before an engine starts.
+//! What is asked of the operating system: before an engine starts, and for the threads that compute.
 
 /// Sets up the process for engines; call it first thing in `main`.
 ///
@@ -35,3 +35,18 @@ fn keep_freed_memory() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
+
+/// Lets other threads run before the calling one where cores are short: an event loop that wakes should answer at once,
+/// not when a compute thread has used up its turn.
+#[cfg(target_os = "linux")]
+pub(super) fn give_way() {
+    /// Half-way to the lowest priority: about a tenth of an ordinary thread's weight.
+    const NICE: libc::c_int = 10;
+    // SAFETY: a plain system call. On Linux priority is a thread's, and 0 is the calling one; lowering it may fail
+    // nowhere, and if it did nothing would be lost.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+/// Elsewhere priority is the whole process's.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn give_way() {}

@@ -26,6 +26,8 @@ use std::{
 
 pub use disjoint::DisjointMut;
 
+use super::process::give_way;
+
 /// Polls of an idle worker before it parks: some tens of microseconds.
 const SPINS_BEFORE_PARK: u32 = 4_000;
 /// Polls of the caller before it offers its core to a worker that may have been preempted.
@@ -159,6 +161,7 @@ impl Drop for Team {
 }
 
 fn worker(shared: &Shared) {
+    give_way();
     let mut seen = 0;
     while let Some(region) = come_in(shared, seen) {
         seen = region;
