@@ -5,8 +5,8 @@
 /// - Candle is held to one thread (`CANDLE_NUM_THREADS`, `RAYON_NUM_THREADS`): the engine's team of threads is the
 ///   parallelism, and each of them calls candle's kernels for its own share. Left alone, candle would start a
 ///   spinning thread for every core of the machine, whatever the process may use, and let one caller in at a time.
-/// - glibc is told to keep freed memory up to 32 MiB at a time: candle allocates the result of every product, and to
-///   have the larger ones returned to the system and zeroed again by it costs an eighth of a step.
+/// - glibc is told to keep freed memory up to 32 MiB at a time: candle allocates the result of every product, and the
+///   larger ones would go back to the system, to be mapped and zeroed again in the next step.
 ///
 /// Without it everything works, only slower.
 ///
