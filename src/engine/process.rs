@@ -6,7 +6,8 @@
 ///   parallelism, and each of them calls candle's kernels for its own share. Left alone, candle would start a
 ///   spinning thread for every core of the machine, whatever the process may use, and let one caller in at a time.
 /// - glibc is told to keep freed memory up to 32 MiB at a time: candle allocates the result of every product, and the
-///   larger ones would go back to the system, to be mapped and zeroed again in the next step.
+///   larger ones would go back to the system, to be mapped and zeroed again in the next step. A few percent of
+///   one (benches/RESULTS.md).
 ///
 /// Without it everything works, only slower.
 ///
