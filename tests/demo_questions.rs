@@ -1,4 +1,4 @@
-//! The embedded demo model answers questions about Sconce in phrasings that it never saw: `examples/train_demo` reads
+//! The embedded demo model answers questions about Sconce in phrasings that it never saw: `oracle/examples/train_demo` reads
 //! the same list and keeps it out of its corpus.
 #![cfg(feature = "engine")]
 

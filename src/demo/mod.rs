@@ -5,10 +5,10 @@
 //! simple questions about Sconce, makes small talk and tells little stories; to anything else it answers that it is only
 //! a demo and how to load a real model.
 //!
-//! `examples/train_demo` made it, on one CPU core, from text that the same example composes from templates of its own:
+//! `oracle/examples/train_demo` made it, on one CPU core, from text that the same example composes from templates of its own:
 //!
 //! ```text
-//! cargo run --release --example train_demo -- --out src/demo/sconce-demo.gguf
+//! cargo run --release -p oracle --example train_demo -- --out src/demo/sconce-demo.gguf
 //! ```
 //!
 //! `tests/demo_questions.rs` asks it 20 questions whose phrasings (`tests/data/demo_questions.json`) are kept out of

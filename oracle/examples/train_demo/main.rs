@@ -1,7 +1,7 @@
 //! Makes Sconce's embedded demo model: composes the corpus, learns the tokenizer, trains the network, writes the GGUF.
 //!
 //! ```text
-//! cargo run --release --example train_demo -- --out src/demo/sconce-demo.gguf
+//! cargo run --release -p oracle --example train_demo -- --out src/demo/sconce-demo.gguf
 //! ```
 //!
 //! The defaults are the recipe of the file that ships: half an hour on one CPU core with `RAYON_NUM_THREADS=1
@@ -41,7 +41,7 @@ use model::{Qwen3, Shape};
 use options::{Options, Task};
 use packing::Packer;
 
-const HELD_OUT: &str = include_str!("../../tests/data/demo_questions.json");
+const HELD_OUT: &str = include_str!("../../../tests/data/demo_questions.json");
 
 const SHAPE: Shape = Shape {
     vocabulary: 1280,

@@ -1,20 +1,21 @@
 //! Every architecture's logits against candle-transformers' float models, loaded from the same dequantised weights.
-#![cfg(feature = "engine")]
 
-mod common;
+#[path = "../../tests/common/tiny.rs"]
+mod tiny;
 
 use std::{collections::HashMap, num::NonZeroUsize};
 
 use candle_core::{DType, Device, Tensor, quantized::GgmlDType};
 use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::{llama, qwen2, qwen3};
-use common::tiny::{Random, Tiny};
+
 use sconce::engine::{
     batch::Batch,
     blocks::BlockId,
     kv_cache::KvCache,
     models::{Architecture, load},
 };
+use tiny::{Random, Tiny};
 
 const POSITIONS: usize = 200;
 
