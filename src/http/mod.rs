@@ -56,7 +56,7 @@ mod server;
 mod sse;
 mod types;
 
-pub use files::File;
+pub use files::{File, Files};
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;
 pub use reply::{IntoReply, Reply};
