@@ -19,9 +19,6 @@ use crate::http::limits::Limits;
 use crate::http::request::Request;
 use crate::http::types::Method;
 
-/// Method, spaces and version: what a request line has besides its target.
-const AROUND_TARGET_BYTES: usize = 32;
-
 #[derive(Debug)]
 pub(crate) struct Connection {
     inbound: Inbound,
@@ -30,7 +27,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 enum Inbound {
     Head {
-        /// Bytes of the input that hold no complete head.
+        /// Bytes of the input that were read and hold no complete head.
         scanned: usize,
         /// Since the first byte of the head, or since the last answer.
         since: Instant,
@@ -84,7 +81,7 @@ impl Connection {
     }
 
     /// Looks for the next request at the front of `input`, which is all that was received and not consumed.
-    pub fn poll<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots<'b>, limits: &Limits, now: Instant) -> Poll<'b> {
+    pub fn poll<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots, limits: &Limits, now: Instant) -> Poll<'b> {
         let polled = match &self.inbound {
             Inbound::Head { .. } => self.poll_head(input, slots, limits, now),
             Inbound::Body { .. } => self.poll_body(input, 0, now),
@@ -100,7 +97,7 @@ impl Connection {
     fn poll_head<'b>(
         &mut self,
         input: &'b [u8],
-        slots: &'b mut Slots<'b>,
+        slots: &'b mut Slots,
         limits: &Limits,
         now: Instant,
     ) -> Result<Poll<'b>, Violation> {
@@ -111,26 +108,20 @@ impl Connection {
         if input.is_empty() || (*scanned == 0 && input == b"\r") {
             return Ok(Poll::More { used: blank });
         }
-        // Every line but the last has been looked at: parsing again before another one ends would find the same.
-        let news = input.get(*scanned..).unwrap_or_default();
-        let head = if *scanned == 0 || news.contains(&b'\n') { Head::parse(input, slots, limits)? } else { None };
-        let Some(head) = head else {
-            if input.len() > limits.head_bytes_max {
-                return Err(Violation::HeadTooLarge);
-            }
-            if input.len() > limits.target_bytes_max + AROUND_TARGET_BYTES && !input.contains(&b'\n') {
-                return Err(Violation::TargetTooLong);
-            }
-            if *scanned == 0 {
-                *since = now;
-            }
+        if *scanned == 0 {
+            *since = now;
+        }
+        if !Head::is_due(input, *scanned, limits) {
+            return Ok(Poll::More { used: blank });
+        }
+        let Some(head) = Head::parse(input, slots, limits)? else {
             *scanned = input.len();
             return Ok(Poll::More { used: blank });
         };
 
         let (body_bytes, decoder) = match head.framing {
             Framing::Length(length) => (usize::try_from(length).ok(), Decoder::Length { left: length }),
-            Framing::Chunked => (None, Decoder::chunked(limits.body_bytes_max)),
+            Framing::Chunked => (None, Decoder::chunked(limits.body_bytes_max, limits.chunk_overhead_bytes_max)),
         };
         if let Framing::Length(length) = head.framing
             && length > limits.body_bytes_max as u64
@@ -220,11 +211,7 @@ impl<'b> Head<'b> {
 
 impl Upload {
     /// The request, from the head that was valid when its body began to arrive.
-    pub fn request<'b>(
-        &'b self,
-        slots: &'b mut Slots<'b>,
-        limits: &Limits,
-    ) -> Result<(Request<'b>, Exchange), Violation> {
+    pub fn request<'b>(&'b self, slots: &'b mut Slots, limits: &Limits) -> Result<(Request<'b>, Exchange), Violation> {
         let head = Head::parse(&self.head, slots, limits)?.ok_or(Violation::BadHead)?;
         let exchange = head.exchange();
         Ok((head.into_request().with_body(&self.body), exchange))
@@ -234,10 +221,19 @@ impl Upload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::http::h1::corpus::{self, Case};
+    use std::collections::HashSet;
 
+    /// Small ones, which the corpus counts on.
     fn limits() -> Limits {
-        Limits { body_bytes_max: 100, target_bytes_max: 200, head_bytes_max: 1000, ..Limits::default() }
+        Limits {
+            target_bytes_max: 200,
+            head_bytes_max: 1000,
+            headers_max: 30,
+            body_bytes_max: 100,
+            chunk_overhead_bytes_max: 500,
+            ..Limits::default()
+        }
     }
 
     /// A connection with the input that a test has given it.
@@ -311,45 +307,38 @@ mod tests {
         assert_eq!(driver.events, expected, "{name}, byte by byte");
     }
 
-    /// The bytes of a line of the corpus.
-    fn unescape(text: &str) -> Vec<u8> {
-        let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-        while let Some((&byte, tail)) = rest.split_first() {
-            bytes.push(byte);
-            rest = tail;
-            if byte == b'\\' {
-                let escaped = match tail {
-                    [b'r', ..] => b'\r',
-                    [b'n', ..] => b'\n',
-                    [b't', ..] => b'\t',
-                    [b'0', ..] => 0,
-                    [b'\\', ..] => b'\\',
-                    [b'x', high, low, ..] => u8::from_str_radix(str::from_utf8(&[*high, *low]).unwrap(), 16).unwrap(),
-                    _ => panic!("unknown escape in {text}"),
-                };
-                bytes.pop();
-                bytes.push(escaped);
-                rest = &tail[if tail[0] == b'x' { 3 } else { 1 }..];
-            }
-        }
-        bytes
+    /// What comes out when the input comes at once.
+    fn events(input: &[u8]) -> Vec<String> {
+        let mut driver = Driver::new();
+        driver.receive(input);
+        driver.events
     }
 
+    /// What the corpus holds is true wherever a case is cut; what is cut off gives no more than the whole; and a case
+    /// that has ended its connection is not followed by anything.
     #[test]
     fn the_corpus_at_every_split() {
-        let mut cases = 0;
-        for file in ["valid.txt", "refused.txt"] {
-            let path = format!("{}/tests/data/h1/{file}", env!("CARGO_MANIFEST_DIR"));
-            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-            for case in text.split("\n\n") {
-                let lines = |mark| case.lines().filter_map(move |line| line.strip_prefix(mark));
-                let name = lines("# ").next().unwrap_or_else(|| panic!("a case without a name in {file}: {case}"));
-                let input: Vec<u8> = lines("> ").flat_map(unescape).collect();
-                check(name, &input, &lines("= ").map(String::from).collect::<Vec<_>>());
-                cases += 1;
+        let directory = format!("{}/tests/data/h1", env!("CARGO_MANIFEST_DIR"));
+        let next = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut names = HashSet::new();
+        for file in ["valid.txt", "refused.txt", "limits.txt"] {
+            for Case { name, rule, input, events: expected } in corpus::read(&directory, file) {
+                check(&name, &input, &expected);
+                for length in 0..input.len() {
+                    let seen = events(&input[..length]);
+                    assert!(expected.starts_with(&seen), "{name}, cut off at {length}: {seen:?}");
+                }
+                let last = expected.last().map_or("", String::as_str);
+                let closes = last.ends_with(" close") || last.starts_with(|c: char| c.is_ascii_digit());
+                assert!(closes || file != "refused.txt", "{name} is not refused");
+                if closes {
+                    assert_eq!(events(&[&input[..], next].concat()), expected, "{name}, with a request behind it");
+                }
+                assert!(rule.starts_with("RFC "), "{name} has no rule");
+                assert!(names.insert(name.clone()), "two cases are called {name}");
             }
         }
-        assert!(cases > 90, "only {cases} cases were found");
+        assert!(names.len() > 300, "only {} cases were found", names.len());
     }
 
     #[test]
@@ -366,21 +355,6 @@ mod tests {
             driver.receive(&b"ok"[behind.len()..]);
             assert_eq!(driver.events, ["POST / \"ok\""]);
         }
-    }
-
-    #[test]
-    fn heads_have_bounds() {
-        let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(bytes));
-        check("longest target", line(199).as_bytes(), &[format!("GET /{} \"\"", "x".repeat(199))]);
-        check("target too long", line(200).as_bytes(), &["414 TargetTooLong".into()]);
-        let mut endless = Driver::new();
-        (0..300).for_each(|_| endless.receive(b"x"));
-        assert_eq!(endless.events, ["414 TargetTooLong"]);
-        let lines =
-            |count, value: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", format!("X:{value}\r\n").repeat(count));
-        check("100 lines", lines(99, "").as_bytes(), &["GET / \"\"".into()]);
-        check("101 lines", lines(100, "").as_bytes(), &["431 TooManyHeaders".into()]);
-        check("too large", lines(10, &"v".repeat(100)).as_bytes(), &["431 HeadTooLarge".into()]);
     }
 
     #[test]
