@@ -15,7 +15,7 @@ impl Protocol for Echo {
 
     fn on_open(&mut self, _: SocketAddr, _: Instant) {}
 
-    fn on_readable(&mut self, connection: &mut (), io: &mut Io<'_, ()>) {
+    fn on_readable(&mut self, connection: &mut (), io: &mut Io<'_, Self>) {
         let count = io.input.len().min(100_000_usize.saturating_sub(io.output.len()));
         io.output.push(&io.input.as_slice()[..count]);
         io.input.consume(count);
@@ -24,13 +24,13 @@ impl Protocol for Echo {
         }
     }
 
-    fn on_flushed(&mut self, connection: &mut (), io: &mut Io<'_, ()>) {
+    fn on_flushed(&mut self, connection: &mut (), io: &mut Io<'_, Self>) {
         if !io.input.is_empty() {
             self.on_readable(connection, io);
         }
     }
 
-    fn on_deadline(&mut self, _: &mut (), io: &mut Io<'_, ()>) {
+    fn on_deadline(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
         io.abort();
     }
 }
@@ -109,7 +109,7 @@ impl Protocol for Broken {
 
     fn on_open(&mut self, _: SocketAddr, _: Instant) {}
 
-    fn on_readable(&mut self, _: &mut (), _: &mut Io<'_, ()>) {
+    fn on_readable(&mut self, _: &mut (), _: &mut Io<'_, Self>) {
         panic!("on purpose");
     }
 }

@@ -25,7 +25,7 @@ use super::request::Request;
 use super::responder::{End, News, Pending, Start};
 use super::router::{Refusal, Router};
 use super::types::{Status, Version};
-use crate::reactor::{Buffer, Io, Protocol};
+use crate::reactor::{Io, Output, Protocol};
 
 /// HTTP/1.1 as one loop speaks it.
 pub(crate) struct Http1 {
@@ -53,16 +53,16 @@ enum Stage {
     Streaming { pending: Pending, framing: StreamFraming, ping: Option<&'static [u8]>, exchange: Exchange },
 }
 
-type LoopIo<'a> = Io<'a, News>;
+type LoopIo<'a> = Io<'a, Http1>;
 
 impl Http1 {
     pub fn new(router: Arc<Router>, limits: Limits, requests: Arc<AtomicU64>) -> Http1 {
         let reason = "too many connections";
         let full = router.refuse(&Refusal { status: Status::SERVICE_UNAVAILABLE, reason, request: None });
-        let mut refusal = Buffer::default();
+        let mut refusal = Output::default();
         let exchange = Exchange { version: Version::Http11, head_only: false, persistent: false };
         encode::reply(&mut refusal, &full, "Retry-After: 1\r\n", exchange, b"");
-        let refusal = refusal.as_slice().to_vec();
+        let refusal = refusal.take_bytes().unwrap_or_default();
         Http1 { router, limits, date: DateLine::new(), requests, refusal, scratch: Vec::new() }
     }
 

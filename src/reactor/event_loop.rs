@@ -20,6 +20,7 @@ use super::buffer::Pool;
 use super::connections::{ConnId, Connections};
 use super::entry::{Entry, Expired, Phase};
 use super::listener::{Accepted, Acceptor};
+use super::output::Written;
 use super::server::{Config, Counters, Handle, Letter};
 use super::timers::{Tick, Timers};
 use super::transport::{Filled, Transport};
@@ -206,12 +207,12 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     /// Calls the protocol with a connection's buffers, then sees to what it left behind.
-    fn call(&mut self, id: ConnId, act: impl FnOnce(&mut P, &mut P::Connection, &mut Io<'_, P::Message>)) {
+    fn call(&mut self, id: ConnId, act: impl FnOnce(&mut P, &mut P::Connection, &mut Io<'_, P>)) {
         let Some(entry) = self.connections.get_mut(id) else { return };
         if !matches!(entry.phase, Phase::Open) {
             return;
         }
-        self.pool.lend(&mut entry.transport.output);
+        self.pool.lend(entry.transport.output.buffer());
         let mut io = Io {
             now: self.now,
             id,
@@ -230,7 +231,7 @@ impl<P: Protocol> EventLoop<P> {
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }
         self.pool.take_back(&mut entry.transport.input);
-        self.pool.take_back(&mut entry.transport.output);
+        self.pool.take_back(entry.transport.output.buffer());
         if !entry.transport.output.is_empty() || !matches!(entry.phase, Phase::Open) {
             self.mark_dirty(id);
         }
@@ -363,12 +364,21 @@ impl<P: Protocol> EventLoop<P> {
             return self.remove(id);
         }
         let before = entry.transport.output.len();
-        if let Err(e) = entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool) {
-            log::debug!("a connection broke while writing: {e}");
-            return self.remove(id);
-        }
+        let written = match entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool) {
+            Ok(written) => written,
+            Err(e) => {
+                log::debug!("a connection broke while writing: {e}");
+                // What was sent may be cut anywhere: no peer may take that for an orderly end.
+                entry.transport.reset_on_close();
+                return self.remove(id);
+            }
+        };
         let after = entry.transport.output.len();
         entry.on_flushed(before, after, self.now, self.config.write_stall_timeout);
+        if written == Written::Share {
+            entry.dirty = true;
+            self.dirty.push(id);
+        }
         match entry.phase {
             Phase::Open => {
                 self.call(id, P::on_flushed);

@@ -2,7 +2,7 @@
 
 use crate::http::reply::Reply;
 use crate::http::types::Version;
-use crate::reactor::Buffer;
+use crate::reactor::Output;
 
 /// What an answer must know about its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) enum StreamFraming {
 }
 
 /// A whole answer. `lines` are header lines in front of the reply's own; `date` is the whole line.
-pub(crate) fn reply(out: &mut Buffer, reply: &Reply, lines: &str, exchange: Exchange, date: &[u8]) {
+pub(crate) fn reply(out: &mut Output, reply: &Reply, lines: &str, exchange: Exchange, date: &[u8]) {
     start(out, reply, lines, date);
     if reply.status().has_body() {
         out.push(b"Content-Length: ");
@@ -46,7 +46,7 @@ pub(crate) fn reply(out: &mut Buffer, reply: &Reply, lines: &str, exchange: Exch
 
 /// The head of a streamed answer, and how its pieces are framed.
 pub(crate) fn stream_head(
-    out: &mut Buffer,
+    out: &mut Output,
     head: &Reply,
     lines: &str,
     exchange: &mut Exchange,
@@ -69,7 +69,7 @@ pub(crate) fn stream_head(
 }
 
 /// One piece of a streamed body. An empty one is nothing: as a chunk it would end the body.
-pub(crate) fn piece(out: &mut Buffer, piece: &[u8], framing: StreamFraming) {
+pub(crate) fn piece(out: &mut Output, piece: &[u8], framing: StreamFraming) {
     match framing {
         _ if piece.is_empty() => {}
         StreamFraming::NoBody => {}
@@ -83,7 +83,7 @@ pub(crate) fn piece(out: &mut Buffer, piece: &[u8], framing: StreamFraming) {
     }
 }
 
-fn start(out: &mut Buffer, reply: &Reply, lines: &str, date: &[u8]) {
+fn start(out: &mut Output, reply: &Reply, lines: &str, date: &[u8]) {
     match reply.status().line() {
         Some(line) => out.push(line),
         None => {
@@ -103,7 +103,7 @@ fn start(out: &mut Buffer, reply: &Reply, lines: &str, date: &[u8]) {
     out.push(reply.header_lines().as_bytes());
 }
 
-fn end_of_head(out: &mut Buffer, exchange: Exchange) {
+fn end_of_head(out: &mut Output, exchange: Exchange) {
     out.push(match (exchange.persistent, exchange.version) {
         (false, _) => b"Connection: close\r\n\r\n",
         (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
@@ -111,15 +111,15 @@ fn end_of_head(out: &mut Buffer, exchange: Exchange) {
     });
 }
 
-fn decimal(out: &mut Buffer, number: usize) {
+fn decimal(out: &mut Output, number: usize) {
     push_digits::<10>(out, number);
 }
 
-fn hexadecimal(out: &mut Buffer, number: usize) {
+fn hexadecimal(out: &mut Output, number: usize) {
     push_digits::<16>(out, number);
 }
 
-fn push_digits<const BASE: usize>(out: &mut Buffer, mut number: usize) {
+fn push_digits<const BASE: usize>(out: &mut Output, mut number: usize) {
     let mut digits = [0; 20];
     let mut first = digits.len();
     for slot in digits.iter_mut().rev() {
@@ -146,9 +146,9 @@ mod tests {
 
     #[track_caller]
     fn check(answer: &Reply, exchange: Exchange, expected: &str) {
-        let mut out = Buffer::default();
+        let mut out = Output::default();
         reply(&mut out, answer, "x-first: 1\r\n", exchange, DATE);
-        assert_eq!(str::from_utf8(out.as_slice()).unwrap(), expected);
+        assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
     }
 
     #[test]
@@ -182,24 +182,24 @@ mod tests {
             ),
             (exchange(Http11, true, true), StreamFraming::NoBody, "Transfer-Encoding: chunked\r\n\r\n"),
         ] {
-            let (mut out, mut request) = (Buffer::default(), request);
+            let (mut out, mut request) = (Output::default(), request);
             let seen = stream_head(&mut out, &Reply::empty(Status::OK), "", &mut request, DATE);
             assert_eq!(seen, framing);
             piece(&mut out, b"", framing);
             piece(&mut out, b"abcdefghijklmnopqrstuvwxyz", framing);
             let expected = format!("HTTP/1.1 200 OK\r\nDate: D\r\n{expected}");
-            assert_eq!(str::from_utf8(out.as_slice()).unwrap(), expected);
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
         }
     }
 
     #[test]
     fn numbers() {
         for number in [0, 9, 10, 15, 16, 255, 4096, usize::MAX] {
-            let mut out = Buffer::default();
+            let mut out = Output::default();
             decimal(&mut out, number);
             out.push(b" ");
             hexadecimal(&mut out, number);
-            assert_eq!(str::from_utf8(out.as_slice()).unwrap(), format!("{number} {number:x}"));
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), format!("{number} {number:x}"));
         }
     }
 }
