@@ -132,8 +132,11 @@ impl Http1 {
     fn finish(&mut self, client: &mut Client, exchange: Exchange, io: &mut LoopIo<'_>) {
         client.stage = Stage::Reading;
         client.h1.on_answered(io.now);
-        if !exchange.persistent {
-            io.close();
+        match (exchange.persistent, io.draining()) {
+            (true, _) => {}
+            // The client does not know yet, and may have begun its next request.
+            (false, true) => io.close_lingering(),
+            (false, false) => io.close(),
         }
     }
 
@@ -143,7 +146,7 @@ impl Http1 {
         let reply = self.router.refuse(&refusal);
         let exchange = Exchange { version: Version::Http11, head_only: false, persistent: false };
         encode::reply(io.output, &reply, "", exchange, self.date.as_bytes());
-        io.close();
+        io.close_lingering();
     }
 
     /// Takes what has arrived for a later answer, and sends it.

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use mio::net::TcpStream;
-use mio::{Events, Poll, Token};
+use mio::{Events, Interest, Poll, Token};
 
 use super::buffer::Pool;
 use super::connections::{ConnId, Connections};
-use super::entry::{Entry, Expired, Phase};
+use super::entry::{Close, Entry, Expired, Phase};
 use super::listener::{Accepted, Acceptor};
 use super::output::Written;
 use super::server::{Config, Counters, Handle, Letter};
@@ -90,7 +90,7 @@ impl<P: Protocol> EventLoop<P> {
 
     /// Makes this the loop that accepts.
     pub fn listen(&mut self, mut acceptor: Acceptor) -> io::Result<()> {
-        self.poll.registry().register(acceptor.socket(), LISTEN, mio::Interest::READABLE)?;
+        self.poll.registry().register(acceptor.socket(), LISTEN, Interest::READABLE)?;
         self.acceptor = Some(acceptor);
         Ok(())
     }
@@ -190,7 +190,7 @@ impl<P: Protocol> EventLoop<P> {
                         return self.remove(id);
                     }
                 },
-                Phase::Flushing | Phase::Aborted => return,
+                Phase::Flushing(_) | Phase::Aborted => return,
                 Phase::Lingering { reads_left, .. } => {
                     *reads_left = reads_left.saturating_sub(1);
                     let spent = *reads_left == 0;
@@ -227,7 +227,7 @@ impl<P: Protocol> EventLoop<P> {
         act(&mut self.protocol, &mut entry.state, &mut io);
         match io.wish {
             Wish::None => {}
-            Wish::Close => (entry.phase, entry.deadline) = (Phase::Flushing, None),
+            Wish::Close(close) => (entry.phase, entry.deadline) = (Phase::Flushing(close), None),
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }
         self.pool.take_back(&mut entry.transport.input);
@@ -306,25 +306,20 @@ impl<P: Protocol> EventLoop<P> {
         }
     }
 
+    /// Takes a new connection in, and reads what has come with it: often a whole request, whose answer leaves in this
+    /// turn. Only who stays is watched.
     fn adopt(&mut self, socket: TcpStream, peer: SocketAddr) {
-        if let Err(e) = socket.set_nodelay(true) {
-            log::debug!("cannot set TCP_NODELAY: {e}");
-        }
-        let (registry, protocol, now) = (self.poll.registry(), &mut self.protocol, self.now);
-        let inserted = self.connections.try_insert_with(|id| {
-            let mut transport = Transport::new(socket);
-            transport.register(registry, id.to_token())?;
-            Ok::<_, io::Error>(Entry::new(transport, protocol.on_open(peer, now)))
-        });
-        match inserted {
-            Ok(id) => {
-                self.counters.on_opened();
-                self.call(id, P::on_ready);
-            }
-            Err(e) => {
-                log::warn!("cannot watch a new connection: {e}");
-                self.counters.on_closed();
-            }
+        let state = self.protocol.on_open(peer, self.now);
+        let id = self.connections.insert(Entry::new(Transport::new(socket), state));
+        self.counters.on_opened();
+        self.call(id, P::on_ready);
+        self.read(id);
+        if let Some(entry) = self.connections.get_mut(id)
+            && matches!(entry.phase, Phase::Open)
+            && let Err(e) = entry.transport.watch(self.poll.registry(), id.to_token(), Interest::READABLE)
+        {
+            log::warn!("cannot watch a new connection: {e}");
+            self.remove(id);
         }
     }
 
@@ -384,15 +379,19 @@ impl<P: Protocol> EventLoop<P> {
                 self.call(id, P::on_flushed);
                 self.run_again(id);
             }
-            Phase::Flushing if after == 0 => self.finish(id),
-            Phase::Flushing | Phase::Lingering { .. } | Phase::Aborted => self.arm(id),
+            Phase::Flushing(close) if after == 0 => self.finish(id, close),
+            Phase::Flushing(_) | Phase::Lingering { .. } | Phase::Aborted => self.arm(id),
         }
     }
 
-    /// Sends our end and waits for the peer's, unless it has come.
-    fn finish(&mut self, id: ConnId) {
+    /// Ends a connection whose output has left: at once, or after the peer's end.
+    fn finish(&mut self, id: ConnId, close: Close) {
         let Some(entry) = self.connections.get_mut(id) else { return };
-        if entry.transport.ended || entry.transport.finish().is_err() {
+        if entry.transport.ended || (close == Close::Direct && entry.transport.is_drained()) {
+            return self.remove(id);
+        }
+        let watched = entry.transport.watch(self.poll.registry(), id.to_token(), Interest::READABLE);
+        if watched.and_then(|()| entry.transport.finish()).is_err() {
             return self.remove(id);
         }
         entry.linger(self.now);

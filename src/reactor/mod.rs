@@ -25,6 +25,7 @@ use std::time::Instant;
 
 pub use buffer::Buffer;
 pub use connections::ConnId;
+use entry::Close;
 pub use listener::Listener;
 pub use output::{FileRange, Output, SharedBytes};
 pub use server::{Config, Control, Counters, Handle, Loops, start};
@@ -92,7 +93,7 @@ pub struct Io<'a, P: Protocol> {
 /// What the protocol wants to become of its connection.
 enum Wish {
     None,
-    Close,
+    Close(Close),
     Abort,
 }
 
@@ -122,9 +123,18 @@ impl<P: Protocol> Io<'_, P> {
         *self.deadline = deadline;
     }
 
-    /// Sends what is in `output`, then closes, in stages, so that it arrives. No calls but `on_close` follow.
+    /// Sends what is in `output`, then closes. For a peer that has said all it will say: when nothing that it sent is
+    /// unread, the connection is gone at once; else this is [`close_lingering`](Io::close_lingering).
+    /// No calls but `on_close` follow.
     pub fn close(&mut self) {
-        self.wish = Wish::Close;
+        self.wish = Wish::Close(Close::Direct);
+    }
+
+    /// Sends what is in `output`, then our end, and reads on for up to two seconds until the peer's. For a peer that
+    /// may still be sending: bytes that arrive at a closed socket cause a reset, which can destroy what the peer has
+    /// not read yet (RFC 9112 §9.6). No calls but `on_close` follow.
+    pub fn close_lingering(&mut self) {
+        self.wish = Wish::Close(Close::Lingering);
     }
 
     /// Closes at once with a reset, which the peer cannot take for an orderly end.

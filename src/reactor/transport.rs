@@ -38,7 +38,8 @@ pub(crate) struct Transport {
     pub hung_up: bool,
     /// The peer has finished sending, and all that it sent has been read.
     pub ended: bool,
-    watches_writable: bool,
+    /// What the poll has been asked to announce.
+    watched: Option<Interest>,
 }
 
 /// What came of filling the input.
@@ -51,20 +52,34 @@ pub(crate) enum Filled {
 }
 
 impl Transport {
+    /// A socket that may have something to read and is not watched.
     pub fn new(socket: TcpStream) -> Transport {
         Transport {
             socket,
             input: Buffer::default(),
             output: Output::default(),
-            readable: false,
+            readable: true,
             hung_up: false,
             ended: false,
-            watches_writable: false,
+            watched: None,
         }
     }
 
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, Interest::READABLE)
+    /// Asks for events, unless that was done. What is true already is announced at once, so it is never too late for
+    /// this: a connection that closes in the turn that took it in is never watched at all.
+    pub fn watch(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self.watched {
+            Some(watched) if watched == interest | watched => return Ok(()),
+            Some(_) => registry.reregister(&mut self.socket, token, interest)?,
+            None => registry.register(&mut self.socket, token, interest)?,
+        }
+        self.watched = Some(interest);
+        Ok(())
+    }
+
+    /// Whether nothing is known to be unread, here or in the kernel: closing now costs the peer nothing.
+    pub fn is_drained(&self) -> bool {
+        self.ended || (self.input.is_empty() && !self.readable)
     }
 
     /// Whether a read may give something and there is room for it.
@@ -120,9 +135,8 @@ impl Transport {
     /// only when the kernel takes no more.
     pub fn flush(&mut self, registry: &Registry, token: Token, pool: &mut Pool) -> io::Result<Written> {
         let written = self.output.write_to(&mut self.socket, WRITE_BYTES_PER_TURN)?;
-        if written == Written::Blocked && !self.watches_writable {
-            registry.reregister(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)?;
-            self.watches_writable = true;
+        if written == Written::Blocked {
+            self.watch(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         }
         pool.take_back(self.output.buffer());
         Ok(written)
