@@ -61,6 +61,7 @@ mod sse;
 mod types;
 mod upgrade;
 
+pub use crate::reactor::FileRange;
 pub use files::File;
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;

@@ -1,11 +1,12 @@
 //! What one connection is to its loop: its transport, the protocol's state, its stage of life and its deadlines.
 //!
 //! ```text
-//! Open ──close()──▶ Flushing ──output empty──▶ Lingering ──peer's end, or time──▶ gone
+//! Open ──close()──▶ Flushing ──output empty, something unread──▶ Lingering ──peer's end, or time──▶ gone
+//!   │                  └───────output empty, nothing unread──▶ gone
 //!   └────abort()──▶ Aborted ──▶ gone
 //! ```
 //! Closing in these stages lets the last answer arrive: closing a socket with unread bytes makes the kernel send a
-//! reset, which would destroy it on its way (RFC 9112 §9.6).
+//! reset, which would destroy it on its way (RFC 9112 §9.6). With nothing unread there is nothing to wait for.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ pub(crate) struct Entry<C> {
 pub(crate) enum Phase {
     Open,
     /// The rest of the output, then our end.
-    Flushing,
+    Flushing(Close),
     /// Our end is sent; waits for the peer's.
     Lingering {
         until: Instant,
@@ -43,6 +44,15 @@ pub(crate) enum Phase {
     },
     /// Nothing more, at once.
     Aborted,
+}
+
+/// How a connection ends once its output has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// At once, unless something is known to be unread.
+    Direct,
+    /// When the peer has ended too: it may still be sending.
+    Lingering,
 }
 
 /// Whose time has come.
@@ -87,7 +97,7 @@ impl<C> Entry<C> {
         match self.phase {
             Phase::Open => self.transport.can_fill(input_bytes_max),
             Phase::Lingering { .. } => self.transport.readable,
-            Phase::Flushing | Phase::Aborted => false,
+            Phase::Flushing(_) | Phase::Aborted => false,
         }
     }
 
@@ -95,7 +105,7 @@ impl<C> Entry<C> {
         match self.phase {
             Phase::Open => [self.deadline, self.stall_deadline].into_iter().flatten().min(),
             Phase::Lingering { until, .. } => Some(until),
-            Phase::Flushing | Phase::Aborted => self.stall_deadline,
+            Phase::Flushing(_) | Phase::Aborted => self.stall_deadline,
         }
     }
 

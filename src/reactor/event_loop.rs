@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use mio::net::TcpStream;
-use mio::{Events, Poll, Token};
+use mio::{Events, Interest, Poll, Token};
 
 use super::buffer::Pool;
 use super::connections::{ConnId, Connections};
-use super::entry::{Entry, Expired, Phase};
+use super::entry::{Close, Entry, Expired, Phase};
 use super::listener::{Accepted, Acceptor};
+use super::output::Written;
 use super::server::{Config, Counters, Handle, Letter};
 use super::timers::{Tick, Timers};
 use super::transport::{Filled, Transport};
@@ -89,7 +90,7 @@ impl<P: Protocol> EventLoop<P> {
 
     /// Makes this the loop that accepts.
     pub fn listen(&mut self, mut acceptor: Acceptor) -> io::Result<()> {
-        self.poll.registry().register(acceptor.socket(), LISTEN, mio::Interest::READABLE)?;
+        self.poll.registry().register(acceptor.socket(), LISTEN, Interest::READABLE)?;
         self.acceptor = Some(acceptor);
         Ok(())
     }
@@ -189,7 +190,7 @@ impl<P: Protocol> EventLoop<P> {
                         return self.remove(id);
                     }
                 },
-                Phase::Flushing | Phase::Aborted => return,
+                Phase::Flushing(_) | Phase::Aborted => return,
                 Phase::Lingering { reads_left, .. } => {
                     *reads_left = reads_left.saturating_sub(1);
                     let spent = *reads_left == 0;
@@ -206,12 +207,12 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     /// Calls the protocol with a connection's buffers, then sees to what it left behind.
-    fn call(&mut self, id: ConnId, act: impl FnOnce(&mut P, &mut P::Connection, &mut Io<'_, P::Message>)) {
+    fn call(&mut self, id: ConnId, act: impl FnOnce(&mut P, &mut P::Connection, &mut Io<'_, P>)) {
         let Some(entry) = self.connections.get_mut(id) else { return };
         if !matches!(entry.phase, Phase::Open) {
             return;
         }
-        self.pool.lend(&mut entry.transport.output);
+        self.pool.lend(entry.transport.output.buffer());
         let mut io = Io {
             now: self.now,
             id,
@@ -231,11 +232,11 @@ impl<P: Protocol> EventLoop<P> {
                     self.again.push(id);
                 }
             }
-            Wish::Close => (entry.phase, entry.deadline) = (Phase::Flushing, None),
+            Wish::Close(close) => (entry.phase, entry.deadline) = (Phase::Flushing(close), None),
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }
         self.pool.take_back(&mut entry.transport.input);
-        self.pool.take_back(&mut entry.transport.output);
+        self.pool.take_back(entry.transport.output.buffer());
         if !entry.transport.output.is_empty() || !matches!(entry.phase, Phase::Open) {
             self.mark_dirty(id);
         }
@@ -310,25 +311,20 @@ impl<P: Protocol> EventLoop<P> {
         }
     }
 
+    /// Takes a new connection in, and reads what has come with it: often a whole request, whose answer leaves in this
+    /// turn. Only who stays is watched.
     fn adopt(&mut self, socket: TcpStream, peer: SocketAddr) {
-        if let Err(e) = socket.set_nodelay(true) {
-            log::debug!("cannot set TCP_NODELAY: {e}");
-        }
-        let (registry, protocol, now) = (self.poll.registry(), &mut self.protocol, self.now);
-        let inserted = self.connections.try_insert_with(|id| {
-            let mut transport = Transport::new(socket);
-            transport.register(registry, id.to_token())?;
-            Ok::<_, io::Error>(Entry::new(transport, protocol.on_open(peer, now)))
-        });
-        match inserted {
-            Ok(id) => {
-                self.counters.on_opened();
-                self.call(id, P::on_ready);
-            }
-            Err(e) => {
-                log::warn!("cannot watch a new connection: {e}");
-                self.counters.on_closed();
-            }
+        let state = self.protocol.on_open(peer, self.now);
+        let id = self.connections.insert(Entry::new(Transport::new(socket), state));
+        self.counters.on_opened();
+        self.call(id, P::on_ready);
+        self.read(id);
+        if let Some(entry) = self.connections.get_mut(id)
+            && matches!(entry.phase, Phase::Open)
+            && let Err(e) = entry.transport.watch(self.poll.registry(), id.to_token(), Interest::READABLE)
+        {
+            log::warn!("cannot watch a new connection: {e}");
+            self.remove(id);
         }
     }
 
@@ -368,26 +364,39 @@ impl<P: Protocol> EventLoop<P> {
             return self.remove(id);
         }
         let before = entry.transport.output.len();
-        if let Err(e) = entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool) {
-            log::debug!("a connection broke while writing: {e}");
-            return self.remove(id);
-        }
+        let written = match entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool) {
+            Ok(written) => written,
+            Err(e) => {
+                log::debug!("a connection broke while writing: {e}");
+                // What was sent may be cut anywhere: no peer may take that for an orderly end.
+                entry.transport.reset_on_close();
+                return self.remove(id);
+            }
+        };
         let after = entry.transport.output.len();
         entry.on_flushed(before, after, self.now, self.config.write_stall_timeout);
+        if written == Written::Share {
+            entry.dirty = true;
+            self.dirty.push(id);
+        }
         match entry.phase {
             Phase::Open => {
                 self.call(id, P::on_flushed);
                 self.run_again(id);
             }
-            Phase::Flushing if after == 0 => self.finish(id),
-            Phase::Flushing | Phase::Lingering { .. } | Phase::Aborted => self.arm(id),
+            Phase::Flushing(close) if after == 0 => self.finish(id, close),
+            Phase::Flushing(_) | Phase::Lingering { .. } | Phase::Aborted => self.arm(id),
         }
     }
 
-    /// Sends our end and waits for the peer's, unless it has come.
-    fn finish(&mut self, id: ConnId) {
+    /// Ends a connection whose output has left: at once, or after the peer's end.
+    fn finish(&mut self, id: ConnId, close: Close) {
         let Some(entry) = self.connections.get_mut(id) else { return };
-        if entry.transport.ended || entry.transport.finish().is_err() {
+        if entry.transport.ended || (close == Close::Direct && entry.transport.is_drained()) {
+            return self.remove(id);
+        }
+        let watched = entry.transport.watch(self.poll.registry(), id.to_token(), Interest::READABLE);
+        if watched.and_then(|()| entry.transport.finish()).is_err() {
             return self.remove(id);
         }
         entry.linger(self.now);

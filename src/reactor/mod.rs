@@ -8,10 +8,14 @@
 
 mod buffer;
 mod connections;
+mod copy_file;
 mod entry;
 mod event_loop;
 mod listener;
 mod mailbox;
+mod output;
+#[cfg(target_os = "linux")]
+mod sendfile;
 mod server;
 mod timers;
 mod transport;
@@ -21,13 +25,15 @@ use std::time::Instant;
 
 pub use buffer::Buffer;
 pub use connections::ConnId;
+use entry::Close;
 pub use listener::Listener;
+pub use output::{FileRange, Output, SharedBytes};
 pub use server::{Config, Control, Counters, Handle, Loops, start};
 
 /// What a loop speaks: one value for each loop, one `Connection` for each client.
 ///
 /// Order of calls for a connection: `on_open`, `on_ready`, then any of the others, `on_close` last and exactly once.
-pub trait Protocol: Send + 'static {
+pub trait Protocol: Sized + Send + 'static {
     /// The state of one connection. It never leaves its loop.
     type Connection: 'static;
     /// What other threads may send to a connection. A protocol bounds how many are under way.
@@ -37,22 +43,22 @@ pub trait Protocol: Send + 'static {
     fn on_open(&mut self, peer: SocketAddr, now: Instant) -> Self::Connection;
 
     /// The connection is in its place: a deadline may be set, a greeting sent.
-    fn on_ready(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self::Message>) {}
+    fn on_ready(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
 
     /// There may be more input, or the input has ended ([`Io::input_ended`]). Also called again while input is left over.
-    fn on_readable(&mut self, connection: &mut Self::Connection, io: &mut Io<'_, Self::Message>);
+    fn on_readable(&mut self, connection: &mut Self::Connection, io: &mut Io<'_, Self>);
 
     /// Another thread has sent a message.
-    fn on_message(&mut self, _c: &mut Self::Connection, _message: Self::Message, _io: &mut Io<'_, Self::Message>) {}
+    fn on_message(&mut self, _c: &mut Self::Connection, _message: Self::Message, _io: &mut Io<'_, Self>) {}
 
     /// The deadline has passed; it is set no more.
-    fn on_deadline(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self::Message>) {}
+    fn on_deadline(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
 
     /// Output was written; what the kernel did not take is still there.
-    fn on_flushed(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self::Message>) {}
+    fn on_flushed(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
 
     /// The server is ending: finish what is under way and close. An idle connection closes now.
-    fn on_drain(&mut self, _connection: &mut Self::Connection, io: &mut Io<'_, Self::Message>) {
+    fn on_drain(&mut self, _connection: &mut Self::Connection, io: &mut Io<'_, Self>) {
         io.close();
     }
 
@@ -69,15 +75,15 @@ pub trait Protocol: Send + 'static {
 }
 
 /// One connection as its protocol sees it during a call.
-pub struct Io<'a, M> {
+pub struct Io<'a, P: Protocol> {
     /// The time of this turn.
     pub now: Instant,
     /// Bytes that arrived; the protocol consumes what it understood.
     pub input: &'a mut Buffer,
     /// Bytes to send; the loop writes them at the end of the turn.
-    pub output: &'a mut Buffer,
+    pub output: &'a mut Output,
     id: ConnId,
-    handle: &'a Handle<M>,
+    handle: &'a Handle<P::Message>,
     input_ended: bool,
     draining: bool,
     deadline: &'a mut Option<Instant>,
@@ -88,18 +94,18 @@ pub struct Io<'a, M> {
 enum Wish {
     None,
     Again,
-    Close,
+    Close(Close),
     Abort,
 }
 
-impl<M> Io<'_, M> {
+impl<P: Protocol> Io<'_, P> {
     /// The name of this connection for messages.
     pub fn id(&self) -> ConnId {
         self.id
     }
 
     /// The way for messages to this connection's loop.
-    pub fn handle(&self) -> &Handle<M> {
+    pub fn handle(&self) -> &Handle<P::Message> {
         self.handle
     }
 
@@ -120,12 +126,32 @@ impl<M> Io<'_, M> {
 
     /// Gives the other connections their turn: `on_readable` is called again in the next one.
     pub fn yield_now(&mut self) {
-        self.wish = Wish::Again;
+        if matches!(self.wish, Wish::None) {
+            self.wish = Wish::Again;
+        }
     }
 
-    /// Sends what is in `output`, then closes, in stages, so that it arrives. No calls but `on_close` follow.
+    /// Sends what is in `output`, then closes. For a peer that has said all it will say: when nothing that it sent is
+    /// unread, the connection is gone at once; else this is [`close_lingering`](Io::close_lingering).
+    /// No calls but `on_close` follow.
     pub fn close(&mut self) {
-        self.wish = Wish::Close;
+        if !self.is_closing() {
+            self.wish = Wish::Close(Close::Direct);
+        }
+    }
+
+    /// Sends what is in `output`, then our end, and reads on for up to two seconds until the peer's. For a peer that
+    /// may still be sending: bytes that arrive at a closed socket cause a reset, which can destroy what the peer has
+    /// not read yet (RFC 9112 §9.6). No calls but `on_close` follow.
+    pub fn close_lingering(&mut self) {
+        if !matches!(self.wish, Wish::Abort) {
+            self.wish = Wish::Close(Close::Lingering);
+        }
+    }
+
+    /// Whether one of the ways to close was chosen in this call.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.wish, Wish::Close(_) | Wish::Abort)
     }
 
     /// Closes at once with a reset, which the peer cannot take for an orderly end.
