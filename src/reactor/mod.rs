@@ -156,14 +156,23 @@ impl<'a, P: Protocol> Io<'a, P> {
     /// unread, the connection is gone at once; else this is [`close_lingering`](Io::close_lingering).
     /// No calls but `on_close` follow.
     pub fn close(&mut self) {
-        self.wish = Wish::Close(Close::Direct);
+        if !self.is_closing() {
+            self.wish = Wish::Close(Close::Direct);
+        }
     }
 
     /// Sends what is in `output`, then our end, and reads on for up to two seconds until the peer's. For a peer that
     /// may still be sending: bytes that arrive at a closed socket cause a reset, which can destroy what the peer has
     /// not read yet (RFC 9112 §9.6). No calls but `on_close` follow.
     pub fn close_lingering(&mut self) {
-        self.wish = Wish::Close(Close::Lingering);
+        if !matches!(self.wish, Wish::Abort) {
+            self.wish = Wish::Close(Close::Lingering);
+        }
+    }
+
+    /// Whether one of the ways to close was chosen in this call.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.wish, Wish::Close(_) | Wish::Abort)
     }
 
     /// Closes at once with a reset, which the peer cannot take for an orderly end.

@@ -85,6 +85,19 @@ pub struct FileRange {
     pub len: u64,
 }
 
+impl FileRange {
+    /// The bytes, in memory.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is shorter than the range.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.len).map_err(|_| ErrorKind::FileTooLarge)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, self.offset)?;
+        Ok(bytes)
+    }
+}
+
 /// Bytes on their way to a peer. An empty output holds no memory.
 #[derive(Debug, Default)]
 pub struct Output {
