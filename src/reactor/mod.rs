@@ -10,6 +10,7 @@ mod buffer;
 mod connections;
 mod copy_file;
 mod entry;
+mod errands;
 mod event_loop;
 mod listener;
 mod mailbox;
@@ -20,23 +21,28 @@ mod server;
 mod timers;
 mod transport;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 pub use buffer::Buffer;
 pub use connections::ConnId;
 use entry::Close;
+pub use errands::LoopControl;
 pub use listener::Listener;
 pub use output::{FileRange, Output, SharedBytes};
 pub use server::{Config, Control, Counters, Handle, Loops, start};
 
 /// What a loop speaks: one value for each loop, one `Connection` for each client.
 ///
-/// Order of calls for a connection: `on_open`, `on_ready`, then any of the others, `on_close` last and exactly once.
+/// Order of calls for a client: `on_open`, `on_ready`, then any of the others, `on_close` last and exactly once. For a
+/// connection that the protocol opened itself ([`LoopControl::connect`]): `on_connected`, then any of the others, or
+/// `on_connect_failed`; `on_close` last and exactly once.
 pub trait Protocol: Sized + Send + 'static {
     /// The state of one connection. It never leaves its loop.
     type Connection: 'static;
-    /// What other threads may send to a connection. A protocol bounds how many are under way.
+    /// What other threads, and other connections of the loop, may send to a connection or to the loop. A protocol
+    /// bounds how many are under way.
     type Message: Send + 'static;
 
     /// A client has connected.
@@ -48,7 +54,14 @@ pub trait Protocol: Sized + Send + 'static {
     /// There may be more input, or the input has ended ([`Io::input_ended`]). Also called again while input is left over.
     fn on_readable(&mut self, connection: &mut Self::Connection, io: &mut Io<'_, Self>);
 
-    /// Another thread has sent a message.
+    /// A connection that this protocol opened is there: output may be written.
+    fn on_connected(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
+
+    /// A connection that this protocol opened has not come about: it was refused, cannot be reached, or its deadline
+    /// has passed (`TimedOut`). Only `on_close` follows.
+    fn on_connect_failed(&mut self, _c: &mut Self::Connection, _error: io::Error, _loop: &mut LoopControl<'_, Self>) {}
+
+    /// Another thread has sent a message, or another connection of this loop.
     fn on_message(&mut self, _c: &mut Self::Connection, _message: Self::Message, _io: &mut Io<'_, Self>) {}
 
     /// The deadline has passed; it is set no more.
@@ -62,8 +75,11 @@ pub trait Protocol: Sized + Send + 'static {
         io.close();
     }
 
-    /// The connection has gone, for whatever reason.
-    fn on_close(&mut self, _connection: Self::Connection) {}
+    /// The connection has gone, for whatever reason, and its id finds nobody any more.
+    fn on_close(&mut self, _id: ConnId, _connection: Self::Connection, _loop: &mut LoopControl<'_, Self>) {}
+
+    /// Another thread has sent a message to the loop as a whole.
+    fn on_loop_message(&mut self, _message: Self::Message, _loop: &mut LoopControl<'_, Self>) {}
 
     /// A turn of the loop begins.
     fn on_turn(&mut self, _now: Instant) {}
@@ -83,9 +99,8 @@ pub struct Io<'a, P: Protocol> {
     /// Bytes to send; the loop writes them at the end of the turn.
     pub output: &'a mut Output,
     id: ConnId,
-    handle: &'a Handle<P::Message>,
+    control: LoopControl<'a, P>,
     input_ended: bool,
-    draining: bool,
     deadline: &'a mut Option<Instant>,
     wish: Wish,
 }
@@ -93,20 +108,25 @@ pub struct Io<'a, P: Protocol> {
 /// What the protocol wants to become of its connection.
 enum Wish {
     None,
-    Again,
+    Yield,
     Close(Close),
     Abort,
 }
 
-impl<P: Protocol> Io<'_, P> {
+impl<'a, P: Protocol> Io<'a, P> {
     /// The name of this connection for messages.
     pub fn id(&self) -> ConnId {
         self.id
     }
 
-    /// The way for messages to this connection's loop.
+    /// The way for messages to this connection's loop, from other threads.
     pub fn handle(&self) -> &Handle<P::Message> {
-        self.handle
+        self.control.handle()
+    }
+
+    /// What concerns the loop as a whole: messages to its other connections, and new connections.
+    pub fn control(&mut self) -> &mut LoopControl<'a, P> {
+        &mut self.control
     }
 
     /// Whether the peer has finished sending, and `input` holds the last of it.
@@ -116,7 +136,7 @@ impl<P: Protocol> Io<'_, P> {
 
     /// Whether the server is ending.
     pub fn draining(&self) -> bool {
-        self.draining
+        self.control.draining()
     }
 
     /// When to call [`Protocol::on_deadline`], in place of what was set before.
@@ -124,10 +144,11 @@ impl<P: Protocol> Io<'_, P> {
         *self.deadline = deadline;
     }
 
-    /// Gives the other connections their turn: `on_readable` is called again in the next one.
+    /// Asks for [`Protocol::on_readable`] in the next turn, even if nothing more arrives: for a protocol that leaves
+    /// input on purpose, to let others have their turn.
     pub fn yield_now(&mut self) {
         if matches!(self.wish, Wish::None) {
-            self.wish = Wish::Again;
+            self.wish = Wish::Yield;
         }
     }
 

@@ -77,6 +77,24 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether a connection that is being opened is there now.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn is_connected(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => {
+                self.socket.set_nodelay(true)?;
+                Ok(true)
+            }
+            Err(e) if e.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whether nothing is known to be unread, here or in the kernel: closing now costs the peer nothing.
     pub fn is_drained(&self) -> bool {
         self.ended || (self.input.is_empty() && !self.readable)

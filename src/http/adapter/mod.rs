@@ -31,7 +31,7 @@ use super::reply::{Later, OnEnd};
 use super::responder::Pending;
 use super::router::{Refusal, Router};
 use super::types::{Status, Version};
-use crate::reactor::{Io, Output, Protocol};
+use crate::reactor::{ConnId, Io, LoopControl, Output, Protocol};
 
 /// HTTP/1.1 as one loop speaks it.
 pub(crate) struct Http1 {
@@ -195,7 +195,7 @@ impl Protocol for Http1 {
         }
     }
 
-    fn on_close(&mut self, mut client: Client) {
+    fn on_close(&mut self, _: ConnId, mut client: Client, _: &mut LoopControl<'_, Self>) {
         self.budget.resize(&mut client.held_bytes, 0);
         match client.stage {
             Stage::Reading => {}
