@@ -43,9 +43,14 @@
 //! - SIGTERM and SIGINT drain: no new clients, idle connections close, running answers finish.
 
 mod adapter;
+mod cookies;
 mod date;
+mod extract;
 mod files;
 mod h1;
+#[cfg(feature = "json")]
+mod json;
+pub mod layers;
 mod limits;
 mod middleware;
 mod reply;
@@ -56,7 +61,11 @@ mod server;
 mod sse;
 mod types;
 
+pub use cookies::{Cookie, InvalidCookie, SameSite};
+pub use extract::BadParam;
 pub use files::File;
+#[cfg(feature = "json")]
+pub use json::BadJson;
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;
 pub use reply::{IntoReply, Reply};
