@@ -4,8 +4,8 @@
 //! Knows no users and no tokens: it reads the credentials and asks the program. A handler that wants to know who it is
 //! reads them again with [`basic_credentials`] or [`bearer_token`].
 //!
-//! A browser sends no credentials with the preflight of a cross-origin request: [`Router::cors`](crate::http::Router::cors)
-//! goes before these.
+//! A guard of the whole router is asked for `OPTIONS` too. A browser's preflight, which has no credentials, is answered
+//! by [`cors`](super::cors()) before it gets here.
 
 use std::fmt;
 use std::hint::black_box;
@@ -20,6 +20,9 @@ use crate::http::types::Status;
 /// and plain ones at least [`eq_constant_time`]. Over plain HTTP everybody on the way can read them.
 ///
 /// Anybody else gets a 401 with a challenge for `realm`, which browsers show to the user.
+///
+/// # Panics
+/// On a control character in `realm`: a mistake of the program.
 ///
 /// ```
 /// use sconce::http::layers::{basic_auth, eq_constant_time};
@@ -36,6 +39,7 @@ pub fn basic_auth(
     realm: &str,
     check: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
 ) -> impl Fn(&Request<'_>) -> Result<(), Reply> + Send + Sync + 'static {
+    assert!(!realm.contains(char::is_control), "the realm {realm:?} cannot be sent");
     let challenge = format!("Basic realm={}, charset=\"UTF-8\"", quoted(realm));
     move |request| match basic_credentials(request) {
         Some(Credentials { user, password }) if check(&user, &password) => Ok(()),
@@ -48,6 +52,9 @@ pub fn basic_auth(
 ///
 /// Without a token the answer is a 401 whose challenge names `realm`; with one that `check` refuses it is what the
 /// [`TokenError`] says, in the words of RFC 6750 §3.1.
+///
+/// # Panics
+/// On a control character in `realm`: a mistake of the program.
 ///
 /// ```
 /// use sconce::http::layers::{TokenError, bearer_auth, eq_constant_time};
@@ -68,6 +75,7 @@ pub fn bearer_auth(
     realm: &str,
     check: impl Fn(&str) -> Result<(), TokenError> + Send + Sync + 'static,
 ) -> impl Fn(&Request<'_>) -> Result<(), Reply> + Send + Sync + 'static {
+    assert!(!realm.contains(char::is_control), "the realm {realm:?} cannot be sent");
     let challenge = format!("Bearer realm={}", quoted(realm));
     move |request| {
         let token = match authorization(request, "Bearer") {
@@ -98,7 +106,9 @@ pub enum TokenError {
 impl TokenError {
     fn reply(&self, challenge: &str) -> Reply {
         match self {
-            TokenError::Invalid => unauthorized(&format!("{challenge}, error=\"invalid_token\""), "the token is not valid"),
+            TokenError::Invalid => {
+                unauthorized(&format!("{challenge}, error=\"invalid_token\""), "the token is not valid")
+            }
             TokenError::InsufficientScope(scope) => {
                 let challenge = format!("{challenge}, error=\"insufficient_scope\", scope={}", quoted(scope));
                 refusal(Status::FORBIDDEN, "the token is not for this").header("WWW-Authenticate", challenge)
@@ -204,7 +214,8 @@ mod tests {
         let request = Request::new(Method::Get, "/");
         let request = authorization.iter().fold(request, |request, value| request.with_header("Authorization", value));
         let refused = guard(&request).err();
-        let seen = refused.as_ref().map(|r| (r.status().code(), r.header_value("www-authenticate").unwrap_or_default()));
+        let seen =
+            refused.as_ref().map(|r| (r.status().code(), r.header_value("www-authenticate").unwrap_or_default()));
         assert_eq!(seen, expected, "{authorization:?}");
     }
 
@@ -282,9 +293,14 @@ mod tests {
 
     #[test]
     fn secrets_compare() {
-        for (a, b, equal) in
-            [("", "", true), ("a", "a", true), ("a", "b", false), ("a", "aa", false), ("ab", "aa", false), ("", "a", false)]
-        {
+        for (a, b, equal) in [
+            ("", "", true),
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a", "aa", false),
+            ("ab", "aa", false),
+            ("", "a", false),
+        ] {
             assert_eq!(eq_constant_time(a, b), equal, "{a} {b}");
         }
     }
