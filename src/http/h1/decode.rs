@@ -5,6 +5,7 @@
 //! that grows with the data, so that a client cannot keep us busy with chunks of one byte or endless extensions.
 
 use super::bytes::{TEXT, TOKEN};
+use super::head::Framing;
 use super::violation::Violation;
 
 /// Framing bytes that each byte of data earns: a chunk of one byte has five.
@@ -17,16 +18,29 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    /// For a body of at most `body_bytes_max`, with `overhead_bytes_max` of framing beyond what its data earns.
-    pub fn chunked(body_bytes_max: usize, overhead_bytes_max: usize) -> Decoder {
-        Decoder::Chunked(Chunked {
-            state: State::Size { digits: 0 },
-            size: 0,
-            data_bytes: 0,
-            overhead_bytes: 0,
-            body_bytes_max: body_bytes_max as u64,
-            overhead_bytes_max: overhead_bytes_max as u64,
-        })
+    /// For a body of this framing. When it comes in chunks they may have `overhead_bytes_max` of framing beyond what its
+    /// data earns.
+    pub fn new(framing: Framing, overhead_bytes_max: usize) -> Decoder {
+        match framing {
+            Framing::Length(length) => Decoder::Length { left: length },
+            Framing::Chunked => Decoder::Chunked(Chunked {
+                state: State::Size { digits: 0 },
+                size: 0,
+                data_bytes: 0,
+                overhead_bytes: 0,
+                body_bytes_max: u64::MAX,
+                overhead_bytes_max: overhead_bytes_max as u64,
+            }),
+        }
+    }
+
+    /// The same, for a body of at most `body_bytes_max`. Refused where more is declared already; chunks show it later.
+    pub fn limited(self, body_bytes_max: u64) -> Result<Decoder, Violation> {
+        match self {
+            Decoder::Length { left } if left > body_bytes_max => Err(Violation::BodyTooLarge),
+            Decoder::Length { left } => Ok(Decoder::Length { left }),
+            Decoder::Chunked(chunked) => Ok(Decoder::Chunked(Chunked { body_bytes_max, ..chunked })),
+        }
     }
 
     /// The next run of data in `input`, where it is. Gives it with the bytes used up to its end and whether the body is
@@ -172,9 +186,9 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    fn decode(parts: &[&[u8]], body_bytes_max: usize) -> Result<(Vec<u8>, usize, bool), Violation> {
-        let (mut decoder, mut body, mut used, mut done) =
-            (Decoder::chunked(body_bytes_max, 16 << 10), Vec::new(), 0, false);
+    fn decode(parts: &[&[u8]], body_bytes_max: u64) -> Result<(Vec<u8>, usize, bool), Violation> {
+        let mut decoder = Decoder::new(Framing::Chunked, 16 << 10).limited(body_bytes_max)?;
+        let (mut body, mut used, mut done) = (Vec::new(), 0, false);
         for part in parts {
             let (count, complete) = decoder.decode(part, &mut body)?;
             used += count;
