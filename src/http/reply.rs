@@ -266,9 +266,8 @@ impl Reply {
         Some(reply)
     }
 
-    /// Takes out the lines with this name; the content type stays.
-    #[cfg(feature = "compression")]
-    pub(crate) fn without_header(mut self, name: &str) -> Reply {
+    /// Takes out the header lines with this name that were added to this reply. The content type stays.
+    pub fn without_header(mut self, name: &str) -> Reply {
         let is_other = |line: &&str| line.split(':').next().is_none_or(|key| !key.eq_ignore_ascii_case(name));
         self.headers = self.headers.split_inclusive("\r\n").filter(is_other).collect();
         self
