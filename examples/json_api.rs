@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 struct Note {
     text: String,
-    #[serde(default)]
-    done: bool,
 }
 
 static NOTES: Mutex<BTreeMap<u64, Note>> = Mutex::new(BTreeMap::new());
@@ -41,15 +39,22 @@ fn read(request: &Request<'_>) -> Result<Reply, BadParam> {
     Ok(note.map_or(Reply::empty(Status::NOT_FOUND), |note| Reply::json(&note)))
 }
 
+fn replace(request: &Request<'_>) -> Result<Reply, Reply> {
+    let mut notes = notes();
+    let note = notes.get_mut(&request.path_param("id")?).ok_or(Reply::empty(Status::NOT_FOUND))?;
+    *note = request.json()?;
+    Ok(Reply::json(note))
+}
+
 fn remove(request: &Request<'_>) -> Result<Status, BadParam> {
     let removed = notes().remove(&request.path_param("id")?);
     Ok(removed.map_or(Status::NOT_FOUND, |_| Status::NO_CONTENT))
 }
 
 fn main() -> io::Result<()> {
-    let policy = Cors::any_origin().methods(&[Method::Delete]).headers(&["content-type"]);
+    let policy = Cors::any_origin().methods(&[Method::Put, Method::Delete]).headers(&["content-type"]);
     let router = Router::new().layer(access_log_to(|line| println!("{line}"))).layer(request_id(InboundId::Kept));
-    let router = router.layer(cors(policy)).layer(compression(Compression::default())).limit_body("/notes", 64 << 10);
+    let router = router.layer(cors(policy)).layer(compression(Compression::default()));
     let router =
         router.get("/notes", list).post("/notes", create).get("/notes/{id}", read).delete("/notes/{id}", remove);
     let server = Server::bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8080"), ServerConfig::default())?;
