@@ -66,6 +66,7 @@ mod sse;
 mod types;
 mod upgrade;
 
+pub use crate::reactor::FileRange;
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
 pub use files::File;
