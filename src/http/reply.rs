@@ -34,8 +34,9 @@ pub(crate) enum Content {
     Shared(Arc<[u8]>),
     File(FileRange),
     /// Bytes that come through a pipe; `ping` is sent when there was nothing else for a while.
+    /// Boxed, since all replies are as large as the largest.
     Stream {
-        body: Body,
+        body: Box<Body>,
         ping: Option<&'static [u8]>,
     },
     /// An answer still to come.
@@ -303,7 +304,7 @@ impl Reply {
 
     /// The same head with another body: that of a stream.
     pub(crate) fn with_stream(mut self, body: Body, ping: Option<&'static [u8]>) -> Reply {
-        self.content = Content::Stream { body, ping };
+        self.content = Content::Stream { body: Box::new(body), ping };
         self
     }
 
