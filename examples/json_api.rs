@@ -9,7 +9,7 @@ use sconce::http::layers::{Compression, Cors, InboundId, access_log_to, compress
 use sconce::http::{BadJson, BadParam, Method, Reply, Request, Router, Server, ServerConfig, Status};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
     text: String,
@@ -27,16 +27,14 @@ fn list(request: &Request<'_>) -> Result<Reply, BadParam> {
 }
 
 fn create(request: &Request<'_>) -> Result<Reply, BadJson> {
-    let note: Note = request.json()?;
     let mut notes = notes();
     let id = notes.last_key_value().map_or(1, |(last, _)| last + 1);
-    notes.insert(id, note.clone());
-    Ok(Reply::json(&note).with_status(Status::CREATED).header("Location", format!("/notes/{id}")))
+    let note = notes.entry(id).or_insert(request.json()?);
+    Ok(Reply::json(note).with_status(Status::CREATED).header("Location", format!("/notes/{id}")))
 }
 
 fn read(request: &Request<'_>) -> Result<Reply, BadParam> {
-    let note = notes().get(&request.path_param("id")?).cloned();
-    Ok(note.map_or(Reply::empty(Status::NOT_FOUND), |note| Reply::json(&note)))
+    Ok(notes().get(&request.path_param("id")?).map_or(Reply::empty(Status::NOT_FOUND), Reply::json))
 }
 
 fn replace(request: &Request<'_>) -> Result<Reply, Reply> {
@@ -47,16 +45,15 @@ fn replace(request: &Request<'_>) -> Result<Reply, Reply> {
 }
 
 fn remove(request: &Request<'_>) -> Result<Status, BadParam> {
-    let removed = notes().remove(&request.path_param("id")?);
-    Ok(removed.map_or(Status::NOT_FOUND, |_| Status::NO_CONTENT))
+    Ok(notes().remove(&request.path_param("id")?).map_or(Status::NOT_FOUND, |_| Status::NO_CONTENT))
 }
 
 fn main() -> io::Result<()> {
     let policy = Cors::any_origin().methods(&[Method::Put, Method::Delete]).headers(&["content-type"]);
     let router = Router::new().layer(access_log_to(|line| println!("{line}"))).layer(request_id(InboundId::Kept));
     let router = router.layer(cors(policy)).layer(compression(Compression::default()));
-    let router =
-        router.get("/notes", list).post("/notes", create).get("/notes/{id}", read).delete("/notes/{id}", remove);
+    let router = router.get("/notes", list).post("/notes", create);
+    let router = router.get("/notes/{id}", read).put("/notes/{id}", replace).delete("/notes/{id}", remove);
     let server = Server::bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8080"), ServerConfig::default())?;
     println!("http://{}/notes", server.local_addr());
     server.serve(router)
