@@ -20,6 +20,8 @@
 //! );
 //! ```
 //!
+//! Errors of different types meet in `Result<_, Reply>`, which `?` turns each of them into.
+//!
 //! There are no typed handler arguments: a handler takes its state beside the request, and reads in the order of its
 //! body what it needs.
 
