@@ -34,8 +34,9 @@ pub(crate) enum Content {
     Shared(Arc<[u8]>),
     File(FileRange),
     /// Bytes that come through a pipe; `ping` is sent when there was nothing else for a while.
+    /// Boxed, since all replies are as large as the largest.
     Stream {
-        body: Body,
+        body: Box<Body>,
         ping: Option<&'static [u8]>,
     },
     /// An answer still to come.
@@ -289,9 +290,8 @@ impl Reply {
         Some(reply)
     }
 
-    /// Takes out the lines with this name; the content type stays.
-    #[cfg(feature = "compression")]
-    pub(crate) fn without_header(mut self, name: &str) -> Reply {
+    /// Takes out the header lines with this name that were added to this reply. The content type stays.
+    pub fn without_header(mut self, name: &str) -> Reply {
         let is_other = |line: &&str| line.split(':').next().is_none_or(|key| !key.eq_ignore_ascii_case(name));
         self.headers = self.headers.split_inclusive("\r\n").filter(is_other).collect();
         self
@@ -310,7 +310,7 @@ impl Reply {
 
     /// The same head with another body: that of a stream.
     pub(crate) fn with_stream(mut self, body: Body, ping: Option<&'static [u8]>) -> Reply {
-        self.content = Content::Stream { body, ping };
+        self.content = Content::Stream { body: Box::new(body), ping };
         self
     }
 
