@@ -69,7 +69,7 @@ mod upgrade;
 pub use crate::reactor::FileRange;
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
-pub use files::File;
+pub use files::{File, Files};
 #[cfg(feature = "json")]
 pub use json::{BadJson, BadQuery};
 pub use limits::{HalfClose, Limits};
