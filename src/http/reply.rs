@@ -297,9 +297,9 @@ impl Reply {
         self
     }
 
-    /// Adds header lines that are rendered, each with its CR LF, and were checked.
-    pub(crate) fn with_header_lines(mut self, lines: &str) -> Reply {
-        self.headers.push_str(lines);
+    /// Puts rendered lines in front of those that are there.
+    pub(crate) fn with_lines_in_front(mut self, lines: &str) -> Reply {
+        self.headers.insert_str(0, lines);
         self
     }
 
@@ -365,8 +365,8 @@ impl Later {
     }
 
     /// The answer as it is sent.
-    pub fn complete(self, mut answer: Reply) -> Reply {
-        answer.headers.insert_str(0, &self.lines);
+    pub fn complete(self, answer: Reply) -> Reply {
+        let answer = answer.with_lines_in_front(&self.lines);
         let Some(hooks) = self.hooks else { return answer };
         let mut answer = hooks.maps.into_iter().fold(answer, |answer, map| map(answer));
         if !hooks.done.is_empty() {

@@ -56,18 +56,18 @@ pub(crate) fn decide(request: &Request<'_>, current: &Validators<'_>, len: u64, 
 /// When the file cannot be read.
 pub(crate) fn answer(request: &Request<'_>, asset: &Asset, now: u64, random: &RandomState) -> io::Result<Reply> {
     Ok(match decide(request, &asset.validators(), asset.len, now) {
-        Answer::Whole => whole(asset).with_header_lines(asset.lines()),
+        Answer::Whole => whole(asset).with_lines_in_front(asset.lines()),
         Answer::Part(range) => part(asset, &range)?
             .with_status(Status::PARTIAL_CONTENT)
-            .with_header_lines(asset.lines())
+            .with_lines_in_front(asset.lines())
             .header("Content-Range", multipart::content_range(&range, asset.len)),
         Answer::Parts(ranges) => {
             let boundary = multipart::boundary(random, asset);
             let body = multipart::body(asset, &ranges, &boundary)?;
             let content_type = format!("multipart/byteranges; boundary={boundary}");
-            Reply::bytes(Status::PARTIAL_CONTENT, content_type, body).with_header_lines(asset.lines())
+            Reply::bytes(Status::PARTIAL_CONTENT, content_type, body).with_lines_in_front(asset.lines())
         }
-        Answer::NotModified => Reply::empty(Status::NOT_MODIFIED).with_header_lines(asset.lines_of_304()),
+        Answer::NotModified => Reply::empty(Status::NOT_MODIFIED).with_lines_in_front(asset.lines_of_304()),
         Answer::PreconditionFailed => failure(Status::PRECONDITION_FAILED, "the file is not the version that is meant"),
         Answer::Unsatisfiable => failure(Status::RANGE_NOT_SATISFIABLE, "the file ends before this range")
             .header("Content-Range", format!("bytes */{}", asset.len)),

@@ -19,7 +19,16 @@ use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::http::types::Status;
 
-/// Serves the files below a directory: `Router::new().static_dir("/assets", Files::new("public")?)`.
+/// The files below a directory.
+///
+/// ```no_run
+/// use sconce::http::{Files, Router};
+///
+/// let assets = Files::new("public/assets")?.precompressed(true).cache_control("public, max-age=31536000, immutable");
+/// let pages = Files::new("public")?.fallback("index.html");
+/// let router = Router::new().static_dir("/assets", assets).static_dir("/", pages);
+/// # std::io::Result::Ok(())
+/// ```
 ///
 /// What a path of a URL may name is narrow: see [`Router::static_dir`]. Files should be replaced by renaming, not written
 /// in place: who is being sent a file that changes gets a mixture, with any server.
