@@ -10,6 +10,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::addresses::Seat;
 use super::timers::Tick;
 use super::transport::Transport;
 
@@ -37,10 +38,9 @@ pub(crate) struct Entry<C> {
 }
 
 /// Who began a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A client.
-    Accepted,
+    /// A client, with its seat where connections per address are counted.
+    Accepted { _seat: Option<Seat> },
     /// The protocol.
     Connected,
 }

@@ -45,8 +45,8 @@ pub(crate) struct Transport {
 /// What came of filling the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
-    /// Some bytes, or the end.
-    Some,
+    /// So many bytes; none is the end.
+    Some(usize),
     /// Nothing new.
     Nothing,
 }
@@ -116,14 +116,14 @@ impl Transport {
         let filled = match retry(|| self.socket.read(room)) {
             Ok(0) => {
                 (self.ended, self.readable) = (true, false);
-                Ok(Filled::Some)
+                Ok(Filled::Some(0))
             }
             Ok(count) => {
                 // A short read has emptied the socket: what comes later is announced anew. Only an end that was
                 // announced with the bytes is not announced again.
                 self.readable = count == room_bytes || self.hung_up;
                 self.input.commit(count);
-                Ok(Filled::Some)
+                Ok(Filled::Some(count))
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
