@@ -289,6 +289,14 @@ impl Reply {
         Some(reply)
     }
 
+    /// Takes out the lines with this name; the content type stays.
+    #[cfg(feature = "compression")]
+    pub(crate) fn without_header(mut self, name: &str) -> Reply {
+        let is_other = |line: &&str| line.split(':').next().is_none_or(|key| !key.eq_ignore_ascii_case(name));
+        self.headers = self.headers.split_inclusive("\r\n").filter(is_other).collect();
+        self
+    }
+
     /// Header lines as they are sent.
     pub(crate) fn header_lines(&self) -> &str {
         &self.headers
