@@ -138,3 +138,14 @@ impl<C> Entry<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs its loop, beside the protocol's own state: a slot, and a timer or two.
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Option<Entry<()>>>() <= 240, "{}", size_of::<Option<Entry<()>>>());
+    }
+}

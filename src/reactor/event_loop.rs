@@ -265,7 +265,7 @@ impl<P: Protocol> EventLoop<P> {
             Wish::Close(close) => (entry.phase, entry.deadline) = (Phase::Flushing(close), None),
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }
-        self.pool.take_back(&mut entry.transport.input);
+        self.pool.settle(&mut entry.transport.input);
         self.pool.take_back(entry.transport.output.buffer());
         let (open, yielded) = (matches!(entry.phase, Phase::Open), entry.yielded);
         if !entry.transport.output.is_empty() || !open {

@@ -113,7 +113,7 @@ impl Transport {
         pool.lend(&mut self.input);
         let room = self.input.room(input_bytes_max);
         let room_bytes = room.len();
-        let filled = match retry(|| self.socket.read(room)) {
+        match retry(|| self.socket.read(room)) {
             Ok(0) => {
                 (self.ended, self.readable) = (true, false);
                 Ok(Filled::Some(0))
@@ -127,12 +127,11 @@ impl Transport {
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
+                pool.settle(&mut self.input);
                 Ok(Filled::Nothing)
             }
             Err(e) => Err(e),
-        };
-        pool.take_back(&mut self.input);
-        filled
+        }
     }
 
     /// Reads once and forgets what came. `true` when the end was reached.
@@ -156,7 +155,7 @@ impl Transport {
         if written == Written::Blocked {
             self.watch(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         }
-        pool.take_back(self.output.buffer());
+        pool.settle(self.output.buffer());
         Ok(written)
     }
 
