@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let (table, unexplained) = report::table(&rows, servers.peers(), &reasons);
     faults.extend(unexplained);
     match servers.missing() {
-        Some(missing) => println!("{missing}, so the reasons are not checked and the table is not written"),
+        Some(missing) => println!("{missing}, so the table is not written, and reasons without a difference are not looked for"),
         None => {
             faults.extend(reasons.unused(&rows));
             fs::write(data.join("DIFFERENCES.md"), table).expect("the directory of the corpus can be written");
