@@ -43,6 +43,7 @@
 //! - SIGTERM and SIGINT drain: no new clients, idle connections close, running answers finish.
 
 mod adapter;
+pub mod client;
 mod date;
 mod files;
 mod h1;
