@@ -19,8 +19,15 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// The request target, else 414. Default 8 KiB.
     pub target_bytes_max: usize,
-    /// A request body, decoded, else 413. Default 8 MiB.
+    /// A request body, decoded, else 413, unless its route has a bound of its own. Default 8 MiB.
     pub body_bytes_max: usize,
+    /// Requests of one connection; the last answer closes it. Default: no bound.
+    pub requests_per_connection_max: u64,
+    /// Requests of one connection handled in a turn of its loop; then it is the turn of the others. Default 128.
+    ///
+    /// Requests are worked on one at a time: those that a client pipelines wait as bytes, at most twice
+    /// [`head_bytes_max`](Limits::head_bytes_max) of them, and beyond that in its own kernel.
+    pub requests_per_turn_max: u32,
     /// With more output than this waiting, no further pipelined request is handled. Default 256 KiB.
     pub output_high_water_bytes: usize,
     /// An event stream with nothing else to send gets a comment this often. Default 10 s.
@@ -51,6 +58,8 @@ impl Default for Limits {
             head_bytes_max: 32 << 10,
             target_bytes_max: 8 << 10,
             body_bytes_max: 8 << 20,
+            requests_per_connection_max: u64::MAX,
+            requests_per_turn_max: 128,
             output_high_water_bytes: 256 << 10,
             sse_ping: Duration::from_secs(10),
             half_close: HalfClose::Gone,

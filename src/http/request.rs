@@ -1,11 +1,15 @@
 //! A request as handlers see it: a view into the connection's read buffer.
 //!
-//! Knows no socket and no framing: by the time a `Request` exists its body is complete and within the limits.
-//! Nothing is copied or allocated to make one; look-ups walk the header lines, of which there are at most a hundred.
+//! Knows no socket and no framing. For most routes the body is there, complete and within the limits, by the time their
+//! handler is called; a guard, and the handler of a streamed route, see the head alone. Nothing is copied or allocated to
+//! make a request; look-ups walk the header lines, of which there are at most a hundred.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::pipe::Body;
 use super::types::{Method, Version};
 
 /// The most path parameters that one route may have.
@@ -15,7 +19,6 @@ pub(crate) const PARAMS_MAX: usize = 4;
 ///
 /// It borrows the read buffer, so a handler that answers later takes what it needs out of it first.
 /// Tests make one without a socket: `Request::new(Method::Post, "/generate").with_body(b"{}")`.
-#[derive(Clone, Debug)]
 pub struct Request<'a> {
     method: Method,
     version: Version,
@@ -24,8 +27,34 @@ pub struct Request<'a> {
     headers: Headers<'a>,
     body: &'a [u8],
     peer: SocketAddr,
-    params: [(&'a str, &'a str); PARAMS_MAX],
-    params_len: usize,
+    params: Params<'a>,
+    /// The body as it arrives, for the handler of a streamed route to take.
+    stream: Cell<Option<Body>>,
+}
+
+/// The parameters of a path, still percent-encoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Params<'a> {
+    pairs: [(&'a str, &'a str); PARAMS_MAX],
+    len: usize,
+}
+
+impl<'a> Params<'a> {
+    /// Adds a parameter. The fifth is ignored.
+    pub fn push(&mut self, name: &'a str, raw: &'a str) {
+        if let Some(pair) = self.pairs.get_mut(self.len) {
+            *pair = (name, raw);
+            self.len += 1;
+        }
+    }
+
+    pub fn pop(&mut self) {
+        self.len = self.len.saturating_sub(1);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.pairs.iter().take(self.len).copied()
+    }
 }
 
 /// Header lines, where they are: on the stack of the connection that parsed them, or put together by hand.
@@ -44,6 +73,12 @@ impl<'a> Headers<'a> {
     }
 }
 
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Request<'a> {
     /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
     pub fn new(method: Method, target: &'a str) -> Self {
@@ -56,8 +91,23 @@ impl<'a> Request<'a> {
             headers: Headers::Parsed(&[]),
             body: &[],
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            params: [("", ""); PARAMS_MAX],
-            params_len: 0,
+            params: Params::default(),
+            stream: Cell::new(None),
+        }
+    }
+
+    /// The same request without its body.
+    pub(crate) fn head(&self) -> Request<'_> {
+        Request {
+            method: self.method,
+            version: self.version,
+            path: self.path,
+            query: self.query,
+            headers: Headers::Parsed(self.headers.lines()),
+            body: &[],
+            peer: self.peer,
+            params: self.params,
+            stream: Cell::new(None),
         }
     }
 
@@ -81,11 +131,24 @@ impl<'a> Request<'a> {
 
     /// Adds a path parameter, still percent-encoded, as the router does when a route matches. The fifth is ignored.
     pub fn with_param(mut self, name: &'a str, raw: &'a str) -> Self {
-        if let Some(slot) = self.params.get_mut(self.params_len) {
-            *slot = (name, raw);
-            self.params_len += 1;
-        }
+        self.params.push(name, raw);
         self
+    }
+
+    pub(crate) fn with_params(mut self, params: Params<'a>) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// Gives a streamed route its body, for tests and for calls inside the process.
+    pub fn with_stream(self, body: Body) -> Self {
+        self.stream.set(Some(body));
+        self
+    }
+
+    /// The body as it arrives: once, for the handler of a streamed route.
+    pub(crate) fn take_stream(&self) -> Option<Body> {
+        self.stream.take()
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {
@@ -136,11 +199,25 @@ impl<'a> Request<'a> {
 
     /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
-        let (_, raw) = self.params[..self.params_len].iter().find(|(key, _)| *key == name)?;
+        let (_, raw) = self.params.iter().find(|(key, _)| *key == name)?;
         Some(percent_decoded(raw, false))
     }
 
-    /// The whole body, decoded from its chunks. Empty when there was none.
+    /// The protocol that the client would leave HTTP for (RFC 9110 §7.8), as it names it: `websocket`, say. `None` also
+    /// from an HTTP/1.0 client, whose wish must be ignored.
+    pub fn upgrade(&self) -> Option<&str> {
+        let connection = self.headers().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+        let mut options = connection.flat_map(|(_, value)| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+        let wanted = self.version == Version::Http11 && options.any(|o| o.eq_ignore_ascii_case(b"upgrade"));
+        if wanted { self.header("upgrade") } else { None }
+    }
+
+    /// The id of the last event that a returning [`Sse`](super::Sse) client has seen.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.header("last-event-id")
+    }
+
+    /// The whole body, decoded from its chunks. Empty when there was none, and for streamed routes.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }

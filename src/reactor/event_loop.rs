@@ -226,6 +226,11 @@ impl<P: Protocol> EventLoop<P> {
         act(&mut self.protocol, &mut entry.state, &mut io);
         match io.wish {
             Wish::None => {}
+            Wish::Again => {
+                if !mem::replace(&mut entry.again, true) {
+                    self.again.push(id);
+                }
+            }
             Wish::Close => (entry.phase, entry.deadline) = (Phase::Flushing, None),
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }

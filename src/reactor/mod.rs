@@ -87,6 +87,7 @@ pub struct Io<'a, M> {
 /// What the protocol wants to become of its connection.
 enum Wish {
     None,
+    Again,
     Close,
     Abort,
 }
@@ -115,6 +116,11 @@ impl<M> Io<'_, M> {
     /// When to call [`Protocol::on_deadline`], in place of what was set before.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         *self.deadline = deadline;
+    }
+
+    /// Gives the other connections their turn: `on_readable` is called again in the next one.
+    pub fn yield_now(&mut self) {
+        self.wish = Wish::Again;
     }
 
     /// Sends what is in `output`, then closes, in stages, so that it arrives. No calls but `on_close` follow.

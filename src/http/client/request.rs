@@ -1,12 +1,13 @@
 //! A request to be sent: a value. Its framing is the client's, so that no caller can break a connection for the next one.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::encode::{self, BodyFraming};
 use super::exchange::Timeouts;
 use super::headers::{is_hop_by_hop, lists};
 use super::url::{BadUrl, Origin, Url};
-use crate::http::reply::is_token;
+use crate::http::pipe::Body;
+use crate::http::reply::{InvalidHeader, check_header};
 use crate::http::request::Request;
 use crate::http::types::Method;
 
@@ -19,17 +20,17 @@ pub struct ClientRequest {
     host: Option<Origin>,
     /// Rendered lines, `name: value\r\n` each, checked when they were added.
     lines: Vec<u8>,
-    body: Cow<'static, [u8]>,
+    content: Content,
     timeouts: Option<Timeouts>,
     answer_bytes_max: u64,
 }
 
-/// A header line that cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidHeader {
-    Name,
-    Framing,
-    Value,
+/// What follows the head.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// All of it, so that it can be sent again.
+    Whole(Arc<[u8]>),
+    Stream(Body),
 }
 
 impl ClientRequest {
@@ -46,7 +47,7 @@ impl ClientRequest {
             url: Url::parse(url)?,
             host: None,
             lines: Vec::new(),
-            body: Cow::Borrowed(&[]),
+            content: Content::Whole(Arc::default()),
             timeouts: None,
             answer_bytes_max: u64::MAX,
         })
@@ -59,12 +60,7 @@ impl ClientRequest {
     /// `Transfer-Encoding`, `Expect`, …), or the value has a control character in it. Nothing is added then.
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Result<ClientRequest, InvalidHeader> {
         let value = value.as_ref().trim_ascii();
-        if !is_token(name) {
-            return Err(InvalidHeader::Name);
-        }
-        if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
-            return Err(InvalidHeader::Value);
-        }
+        check_header(name, value)?;
         if name.eq_ignore_ascii_case("host") {
             self.host = Some(Origin::parse(value).map_err(|_| InvalidHeader::Value)?);
         } else if is_ours(name) {
@@ -95,8 +91,15 @@ impl ClientRequest {
     }
 
     /// The body, with its length.
-    pub fn body(mut self, body: impl Into<Cow<'static, [u8]>>) -> ClientRequest {
-        self.body = body.into();
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> ClientRequest {
+        self.content = Content::Whole(body.into().into());
+        self
+    }
+
+    /// A body that is sent as it arrives: with its length where that was declared, else in chunks. If it is cut off, so is
+    /// the request.
+    pub fn body_stream(mut self, body: Body) -> ClientRequest {
+        self.content = Content::Stream(body);
         self
     }
 
@@ -121,11 +124,12 @@ impl ClientRequest {
         &self.url
     }
 
-    /// Writes the head, and the body where it is there as a whole.
+    /// Writes the head.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> BodyFraming {
-        let framing = match self.body.len() {
-            0 => BodyFraming::Empty,
-            bytes => BodyFraming::Length(bytes as u64),
+        let framing = match &self.content {
+            Content::Whole(bytes) if bytes.is_empty() => BodyFraming::Empty,
+            Content::Whole(bytes) => BodyFraming::Length(bytes.len() as u64),
+            Content::Stream(body) => body.length().map_or(BodyFraming::Chunked, BodyFraming::Length),
         };
         let host = self.host.as_ref().unwrap_or(self.url.origin());
         encode::head(out, self.method, self.url.target(), host, &self.lines, framing);
@@ -164,6 +168,7 @@ mod tests {
             ("a", "x\r\nb: c", InvalidHeader::Value),
             ("a", "x\ny", InvalidHeader::Value),
             ("a", "x\0y", InvalidHeader::Value),
+            ("date", "x", InvalidHeader::Framing),
             ("Host", "a b", InvalidHeader::Value),
             ("Host", "", InvalidHeader::Value),
             ("Content-Length", "1", InvalidHeader::Framing),
@@ -196,6 +201,20 @@ mod tests {
             .with_header("Cookie", "a=b");
         let request = get().headers_of(&received);
         assert_eq!(sent(&request), "GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nCookie: a=b\r\n\r\n");
+    }
+
+    #[test]
+    fn a_body_is_framed_by_what_is_known_of_it() {
+        for (request, framing) in [
+            (get(), BodyFraming::Empty),
+            (get().body(""), BodyFraming::Empty),
+            (get().body("hello"), BodyFraming::Length(5)),
+            (get().body_stream(Body::whole("hello")), BodyFraming::Length(5)),
+            (get().body_stream(Body::channel(Some(0)).1), BodyFraming::Length(0)),
+            (get().body_stream(Body::channel(None).1), BodyFraming::Chunked),
+        ] {
+            assert_eq!(request.encode(&mut Vec::new()), framing);
+        }
     }
 
     #[test]
