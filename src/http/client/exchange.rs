@@ -48,7 +48,8 @@ impl Default for Timeouts {
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub method: Method,
-    pub framing: BodyFraming,
+    /// The body that follows what is written at the beginning.
+    pub body_to_come: BodyFraming,
     pub timeouts: Timeouts,
     /// When all must be over.
     pub end: Option<Instant>,
@@ -120,7 +121,7 @@ pub(crate) enum Event {
 impl Exchange {
     /// Begins when the head of the request is written to the output.
     pub fn new(terms: Terms, now: Instant) -> Exchange {
-        let outbound = match terms.framing {
+        let outbound = match terms.body_to_come {
             BodyFraming::Chunked => Outbound::Streaming { left: None },
             BodyFraming::Length(bytes @ 1..) => Outbound::Streaming { left: Some(bytes) },
             BodyFraming::Length(0) | BodyFraming::Empty => Outbound::Sent,
@@ -259,7 +260,12 @@ impl Exchange {
 
     /// Whether the connection may take another request, given that nothing is left of its input and it has not ended.
     pub fn is_reusable(&self) -> bool {
-        matches!((&self.inbound, &self.outbound), (Inbound::Done { persistent: true }, Outbound::Sent)) && !self.unsent
+        matches!(self.inbound, Inbound::Done { persistent: true }) && self.is_sent()
+    }
+
+    /// Whether the whole request has gone out.
+    pub fn is_sent(&self) -> bool {
+        matches!(self.outbound, Outbound::Sent) && !self.unsent
     }
 
     /// Whether the same request may be sent again on a fresh connection after this failure: the server closed an old
@@ -311,7 +317,7 @@ mod tests {
 
     fn terms(method: Method, framing: BodyFraming) -> Terms {
         let timeouts = Timeouts { connect: SECOND, first_byte: 2 * SECOND, idle: 3 * SECOND, total: None };
-        Terms { method, framing, timeouts, end: None, head_bytes_max: 1000, body_bytes_max: 100, reused: true }
+        Terms { method, body_to_come: framing, timeouts, end: None, head_bytes_max: 1000, body_bytes_max: 100, reused: true }
     }
 
     /// A connection that has sent its request, with the input that a test has given it.

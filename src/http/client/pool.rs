@@ -153,6 +153,11 @@ impl<C: Copy + PartialEq, W: PartialEq> Pool<C, W> {
         }
     }
 
+    /// Whether a connection is kept idle.
+    pub fn is_idle(&self, origin: &Origin, connection: C) -> bool {
+        self.hosts.get(origin).is_some_and(|host| host.idle.iter().any(|idle| idle.connection == connection))
+    }
+
     /// Idle connections of all hosts.
     pub fn idle(&self) -> usize {
         self.idle

@@ -1,5 +1,6 @@
 //! A request to be sent: a value. Its framing is the client's, so that no caller can break a connection for the next one.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::encode::{self, BodyFraming};
@@ -122,6 +123,21 @@ impl ClientRequest {
 
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Takes a body that is sent as it arrives.
+    pub(crate) fn take_stream(&mut self) -> Option<Body> {
+        match mem::replace(&mut self.content, Content::Whole(Arc::default())) {
+            Content::Stream(body) => Some(body),
+            whole => {
+                self.content = whole;
+                None
+            }
+        }
     }
 
     /// Writes the head.
