@@ -45,9 +45,14 @@
 mod adapter;
 mod budget;
 pub mod client;
+mod cookies;
 mod date;
+mod extract;
 mod files;
 mod h1;
+#[cfg(feature = "json")]
+mod json;
+pub mod layers;
 mod limits;
 mod middleware;
 mod news;
@@ -62,7 +67,12 @@ mod sse;
 mod types;
 mod upgrade;
 
+pub use crate::reactor::FileRange;
+pub use cookies::{Cookie, InvalidCookie, SameSite};
+pub use extract::BadParam;
 pub use files::File;
+#[cfg(feature = "json")]
+pub use json::BadJson;
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;
 pub use pipe::{BACKLOG_BYTES_MAX, BACKLOG_HIGH_WATER_BYTES, Body, Stream, StreamError};

@@ -13,6 +13,7 @@ use super::request::Request;
 use super::responder::{Answer, Pending, Responder};
 use super::types::Status;
 use super::upgrade::{Upgrade, Upgraded};
+use crate::reactor::FileRange;
 
 /// The answer to one request.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) enum Content {
     Whole(Cow<'static, [u8]>),
     /// The same bytes for many clients.
     Shared(Arc<[u8]>),
+    File(FileRange),
     /// Bytes that come through a pipe; `ping` is sent when there was nothing else for a while.
     Stream {
         body: Body,
@@ -109,6 +111,12 @@ impl Reply {
     /// 200 with bytes that several replies share; a large body is sent from where it is, without a copy.
     pub fn shared(content_type: impl Into<Cow<'static, str>>, body: Arc<[u8]>) -> Reply {
         Reply::new(Status::OK, content_type.into(), Content::Shared(body))
+    }
+
+    /// 200 with a part of an open file, sent from the page cache where the system can. A file that turns out to be shorter
+    /// than its range cuts the connection.
+    pub fn file(content_type: impl Into<Cow<'static, str>>, range: FileRange) -> Reply {
+        Reply::new(Status::OK, content_type.into(), Content::File(range))
     }
 
     /// No body.
@@ -240,7 +248,19 @@ impl Reply {
         match &self.content {
             Content::Whole(bytes) => bytes,
             Content::Shared(bytes) => bytes,
-            Content::Stream { .. } | Content::Later(_) | Content::Upgrade(_) => &[],
+            Content::File(_) | Content::Stream { .. } | Content::Later(_) | Content::Upgrade(_) => &[],
+        }
+    }
+
+    /// Bytes of the body, where that is known before it is sent: not for streams of no declared length, nor for an answer
+    /// still to come.
+    pub fn body_bytes(&self) -> Option<u64> {
+        match &self.content {
+            Content::Whole(bytes) => Some(bytes.len() as u64),
+            Content::Shared(bytes) => Some(bytes.len() as u64),
+            Content::File(range) => Some(range.len),
+            Content::Stream { body, .. } => body.length(),
+            Content::Later(_) | Content::Upgrade(_) => None,
         }
     }
 
@@ -260,10 +280,21 @@ impl Reply {
                 Answer::Never => later.complete(Reply::empty(Status::INTERNAL_SERVER_ERROR)),
             },
         };
-        if let Content::Stream { body, .. } = reply.content {
-            reply.content = Content::Whole(body.collect_until(deadline)?.into());
-        }
+        let body = match reply.content {
+            Content::Stream { body, .. } => body.collect_until(deadline)?,
+            Content::File(range) => range.read().ok()?,
+            content => return Some(Reply { content, ..reply }),
+        };
+        reply.content = Content::Whole(body.into());
         Some(reply)
+    }
+
+    /// Takes out the lines with this name; the content type stays.
+    #[cfg(feature = "compression")]
+    pub(crate) fn without_header(mut self, name: &str) -> Reply {
+        let is_other = |line: &&str| line.split(':').next().is_none_or(|key| !key.eq_ignore_ascii_case(name));
+        self.headers = self.headers.split_inclusive("\r\n").filter(is_other).collect();
+        self
     }
 
     /// Header lines as they are sent.
@@ -298,12 +329,9 @@ impl Reply {
         (self, content, on_end)
     }
 
-    pub(crate) fn content(&self) -> &Content {
-        &self.content
-    }
-
-    pub(crate) fn has_hooks(&self) -> bool {
-        self.hooks.is_some()
+    /// Whether this is bytes in memory, and nobody waits for its end.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.content, Content::Whole(_) | Content::Shared(_)) && self.hooks.is_none()
     }
 }
 

@@ -33,7 +33,7 @@ impl Http1 {
     /// Handles the requests and bodies in the input, as far as they are there and may be handled now.
     pub fn progress(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         let mut requests_left = self.limits.requests_per_turn_max.max(1);
-        loop {
+        while !io.is_closing() {
             let ready =
                 matches!(client.stage, Stage::Reading) && io.output.len() <= self.limits.output_high_water_bytes;
             let step = match client.h1.is_feeding() {
@@ -107,7 +107,10 @@ impl Http1 {
                 Step::Closes
             }
             Poll::Ended => {
-                io.close();
+                match client.h1.is_ended() {
+                    true => io.close(),
+                    false => io.close_lingering(),
+                }
                 Step::Closes
             }
         }
@@ -268,7 +271,7 @@ impl Http1 {
             Stage::Waiting(_) => self.refuse(client, violation, io),
             Stage::Streaming(_) => io.abort(),
             // The answer has been given, and nobody wanted the rest of the body.
-            Stage::Reading => io.close(),
+            Stage::Reading => io.close_lingering(),
         }
     }
 

@@ -31,7 +31,7 @@ use super::reply::{Later, OnEnd};
 use super::responder::Pending;
 use super::router::{Refusal, Router};
 use super::types::{Status, Version};
-use crate::reactor::{Buffer, Io, Protocol};
+use crate::reactor::{ConnId, Io, LoopControl, Output, Protocol};
 
 /// HTTP/1.1 as one loop speaks it.
 pub(crate) struct Http1 {
@@ -87,16 +87,16 @@ struct Streaming {
     tunnel: bool,
 }
 
-type LoopIo<'a> = Io<'a, News>;
+type LoopIo<'a> = Io<'a, Http1>;
 
 impl Http1 {
     pub fn new(router: Arc<Router>, limits: Limits, budget: Arc<Budget>, requests: Arc<AtomicU64>) -> Http1 {
         let reason = "too many connections";
         let full = router.refuse(&Refusal { status: Status::SERVICE_UNAVAILABLE, reason, request: None });
-        let mut refusal = Buffer::default();
+        let mut refusal = Output::default();
         let exchange = Exchange { version: Version::Http11, head_only: false, persistent: false };
         encode::whole(&mut refusal, &full.header("Retry-After", "1"), exchange, b"");
-        let refusal = refusal.as_slice().to_vec();
+        let refusal = refusal.take_bytes().unwrap_or_default();
         Http1 { router, limits, budget, date: DateLine::new(), requests, refusal, scratch: Vec::new() }
     }
 
@@ -195,7 +195,7 @@ impl Protocol for Http1 {
         }
     }
 
-    fn on_close(&mut self, mut client: Client) {
+    fn on_close(&mut self, _: ConnId, mut client: Client, _: &mut LoopControl<'_, Self>) {
         self.budget.resize(&mut client.held_bytes, 0);
         match client.stage {
             Stage::Reading => {}

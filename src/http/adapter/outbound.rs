@@ -1,5 +1,6 @@
 //! From replies to output.
 
+use std::borrow::Cow;
 use std::mem;
 
 use super::{Client, Http1, LoopIo, Stage, Streaming, Waiting, tell};
@@ -12,6 +13,9 @@ use crate::http::responder::Answer;
 use crate::http::router::Refusal;
 use crate::http::types::{Status, Version};
 use crate::http::upgrade::{Upgrade, Upgraded};
+
+/// Bodies of less are copied behind their head: one piece of memory for the kernel.
+const COPIED_BYTES_MAX: usize = 4 << 10;
 
 /// The answer to what is no request: the connection ends with it.
 pub(super) fn refused_exchange() -> Exchange {
@@ -41,19 +45,30 @@ impl Http1 {
             client.feed = None;
             exchange.persistent &= client.h1.decline_body();
         }
-        if let Content::Whole(_) | Content::Shared(_) = reply.content() {
-            encode::whole(io.output, &reply, exchange, self.date.as_bytes());
-            if reply.has_hooks() {
-                let body_bytes = encode::sent_body_bytes(&reply, exchange);
-                tell(reply.into_parts().2, body_bytes, true);
-            }
+        let date = self.date.as_bytes();
+        if reply.body().len() < COPIED_BYTES_MAX && reply.is_plain() {
+            encode::whole(io.output, &reply, exchange, date);
             return self.finish(client, exchange, io);
         }
+        let body_bytes = reply.body_bytes();
         let (head, content, on_end) = reply.into_parts();
         match content {
-            Content::Whole(_) | Content::Shared(_) => {}
+            Content::Whole(_) | Content::Shared(_) | Content::File(_) => {
+                let body_bytes = body_bytes.unwrap_or_default();
+                let has_body = encode::whole_head(io.output, &head, body_bytes, exchange, date);
+                match content {
+                    _ if !has_body => {}
+                    Content::Whole(Cow::Borrowed(bytes)) => io.output.push_shared(bytes),
+                    Content::Whole(Cow::Owned(bytes)) => io.output.push_shared(bytes),
+                    Content::Shared(bytes) => io.output.push_shared(bytes),
+                    Content::File(range) => io.output.push_file(range),
+                    _ => {}
+                }
+                tell(on_end, if has_body { body_bytes } else { 0 }, true);
+                self.finish(client, exchange, io);
+            }
             Content::Stream { body, ping } => {
-                let framing = encode::stream_head(io.output, &head, body.length(), &mut exchange, self.date.as_bytes());
+                let framing = encode::stream_head(io.output, &head, body.length(), &mut exchange, date);
                 if framing == Framing::NoBody {
                     // The producer is told, by the body that goes.
                     tell(on_end, 0, true);
@@ -75,7 +90,11 @@ impl Http1 {
         client.h1.on_answered(io.now);
         if !exchange.persistent {
             client.feed = None;
-            io.close();
+            // A client that does not know yet that this was its last request may have begun another.
+            match client.h1.is_ended() {
+                true => io.close(),
+                false => io.close_lingering(),
+            }
         }
     }
 

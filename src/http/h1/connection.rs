@@ -9,7 +9,7 @@
 //! A request that is whole in the input is borrowed from it. One whose body is still to come is announced, so that it can
 //! be refused before its body is read; then the body is buffered, or fed on piece by piece, as the caller says. Either way
 //! it is decoded as it arrives, within the limits, and nothing is reserved for what a client only promises. `Failed`,
-//! `Tunnel` and `Ended` stay.
+//! `Tunnel`, `Ended` and `Deaf` stay.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -61,7 +61,10 @@ enum Inbound {
     /// Bytes of another protocol, to the end.
     Tunnel,
     Failed(Violation),
+    /// The client has said that this was its last request.
     Ended,
+    /// We read no more, though the client may go on.
+    Deaf,
 }
 
 /// How fast a body must come: bytes so far, in a time that stands still while we are the ones who don't read.
@@ -127,7 +130,7 @@ impl Connection {
             },
             Inbound::Failed(violation) => Err(*violation),
             Inbound::Announced { .. } | Inbound::Feeding { .. } | Inbound::Tunnel => Ok(Poll::More { used: 0 }),
-            Inbound::Ended => Ok(Poll::Ended),
+            Inbound::Ended | Inbound::Deaf => Ok(Poll::Ended),
         };
         polled.unwrap_or_else(|violation| {
             self.inbound = Inbound::Failed(violation);
@@ -227,7 +230,7 @@ impl Connection {
             _ => return true,
         };
         if !fits {
-            self.inbound = Inbound::Ended;
+            self.inbound = Inbound::Deaf;
         }
         fits
     }
@@ -283,9 +286,14 @@ impl Connection {
         self.inbound = Inbound::Tunnel;
     }
 
-    /// Nothing more is read.
+    /// Nothing more is read, whatever the client may send.
     pub fn end(&mut self) {
-        self.inbound = Inbound::Ended;
+        self.inbound = Inbound::Deaf;
+    }
+
+    /// Whether the client has sent all that it said it would.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.inbound, Inbound::Ended)
     }
 
     /// The answer to the last request has been given: the idle time begins.
@@ -320,20 +328,24 @@ impl Connection {
             Inbound::Buffering { upload, since, .. } => body(*since, upload.body.len() as u64),
             Inbound::Feeding { pace: Pace { since, bytes, paused: None }, .. } => body(*since, *bytes),
             Inbound::Announced { since, .. } => body(*since, 0),
-            Inbound::Feeding { .. } | Inbound::Tunnel | Inbound::Failed(_) | Inbound::Ended => None,
+            Inbound::Feeding { .. } | Inbound::Tunnel | Inbound::Failed(_) | Inbound::Ended | Inbound::Deaf => None,
         }
     }
 
     /// What the client did too slowly; `None` when it did nothing at all, which deserves no answer.
     pub fn on_deadline(&mut self) -> Option<Violation> {
         let violation = match self.inbound {
-            Inbound::Head { scanned: 0, .. } | Inbound::Failed(_) | Inbound::Tunnel | Inbound::Ended => None,
+            Inbound::Head { scanned: 0, .. }
+            | Inbound::Failed(_)
+            | Inbound::Tunnel
+            | Inbound::Ended
+            | Inbound::Deaf => None,
             Inbound::Head { .. } => Some(Violation::HeadTimeout),
             Inbound::Announced { .. } | Inbound::Buffering { .. } | Inbound::Feeding { .. } => {
                 Some(Violation::BodyTimeout)
             }
         };
-        self.inbound = violation.map_or(Inbound::Ended, Inbound::Failed);
+        self.inbound = violation.map_or(Inbound::Deaf, Inbound::Failed);
         violation
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::http::reply::Reply;
 use crate::http::types::{Status, Version};
-use crate::reactor::Buffer;
+use crate::reactor::Output;
 
 /// What an answer must know about its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,32 +32,32 @@ pub(crate) enum Framing {
     NoBody,
 }
 
-/// A whole answer: head, and body if this answer has one. `date` is the whole line.
-pub(crate) fn whole(out: &mut Buffer, reply: &Reply, exchange: Exchange, date: &[u8]) {
+/// A whole answer: head, and body if this answer has one. Gives the bytes of the body that are sent. `date` is the whole
+/// line. Bytes are copied: for small bodies, which most are.
+pub(crate) fn whole(out: &mut Output, reply: &Reply, exchange: Exchange, date: &[u8]) -> usize {
+    let body = reply.body();
+    if !whole_head(out, reply, body.len() as u64, exchange, date) {
+        return 0;
+    }
+    out.push(body);
+    body.len()
+}
+
+/// The head of a whole answer. Gives whether its body follows.
+pub(crate) fn whole_head(out: &mut Output, reply: &Reply, body_bytes: u64, exchange: Exchange, date: &[u8]) -> bool {
     start(out, reply, date);
+    // RFC 9110 §15.3.6: a 205 has no body, and says so by its length.
+    let empty = reply.status() == Status::RESET_CONTENT;
     if reply.status().has_body() {
-        content_length(out, body_of(reply).len() as u64);
+        content_length(out, if empty { 0 } else { body_bytes });
     }
     end_of_head(out, exchange);
-    if !exchange.head_only {
-        out.push(body_of(reply));
-    }
-}
-
-/// The bytes of the body that [`whole`] sends.
-pub(crate) fn sent_body_bytes(reply: &Reply, exchange: Exchange) -> u64 {
-    if exchange.head_only { 0 } else { body_of(reply).len() as u64 }
-}
-
-/// The body, where the status allows one. RFC 9110 §15.3.6: a 205 has none, and says so by its length.
-fn body_of(reply: &Reply) -> &[u8] {
-    let allowed = reply.status().has_body() && reply.status() != Status::RESET_CONTENT;
-    if allowed { reply.body() } else { &[] }
+    reply.status().has_body() && !empty && !exchange.head_only
 }
 
 /// The head of a streamed answer, and how its pieces are framed.
 pub(crate) fn stream_head(
-    out: &mut Buffer,
+    out: &mut Output,
     head: &Reply,
     length: Option<u64>,
     exchange: &mut Exchange,
@@ -88,13 +88,13 @@ pub(crate) fn stream_head(
 }
 
 /// The head of an answer after which the connection speaks another protocol (RFC 9110 §15.2.2).
-pub(crate) fn switching_head(out: &mut Buffer, head: &Reply, date: &[u8]) {
+pub(crate) fn switching_head(out: &mut Output, head: &Reply, date: &[u8]) {
     start(out, head, date);
     out.push(b"Connection: Upgrade\r\n\r\n");
 }
 
 /// One piece of a streamed body. An empty one is nothing: as a chunk it would end the body.
-pub(crate) fn piece(out: &mut Buffer, piece: &[u8], framing: Framing) {
+pub(crate) fn piece(out: &mut Output, piece: &[u8], framing: Framing) {
     match framing {
         _ if piece.is_empty() => {}
         Framing::NoBody => {}
@@ -108,7 +108,7 @@ pub(crate) fn piece(out: &mut Buffer, piece: &[u8], framing: Framing) {
     }
 }
 
-fn start(out: &mut Buffer, reply: &Reply, date: &[u8]) {
+fn start(out: &mut Output, reply: &Reply, date: &[u8]) {
     match reply.status().line() {
         Some(line) => out.push(line),
         None => {
@@ -127,13 +127,13 @@ fn start(out: &mut Buffer, reply: &Reply, date: &[u8]) {
     out.push(reply.header_lines().as_bytes());
 }
 
-fn content_length(out: &mut Buffer, length: u64) {
+fn content_length(out: &mut Output, length: u64) {
     out.push(b"Content-Length: ");
     push_digits::<10>(out, length);
     out.push(b"\r\n");
 }
 
-fn end_of_head(out: &mut Buffer, exchange: Exchange) {
+fn end_of_head(out: &mut Output, exchange: Exchange) {
     out.push(match (exchange.persistent, exchange.version) {
         (false, _) => b"Connection: close\r\n\r\n",
         (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
@@ -141,11 +141,11 @@ fn end_of_head(out: &mut Buffer, exchange: Exchange) {
     });
 }
 
-fn hexadecimal(out: &mut Buffer, number: usize) {
+fn hexadecimal(out: &mut Output, number: usize) {
     push_digits::<16>(out, number as u64);
 }
 
-fn push_digits<const BASE: u64>(out: &mut Buffer, mut number: u64) {
+fn push_digits<const BASE: u64>(out: &mut Output, mut number: u64) {
     let mut digits = [0; 20];
     let mut first = digits.len();
     for slot in digits.iter_mut().rev() {
@@ -170,9 +170,9 @@ mod tests {
 
     #[track_caller]
     fn check(answer: &Reply, exchange: Exchange, expected: &str) {
-        let mut out = Buffer::default();
+        let mut out = Output::default();
         whole(&mut out, answer, exchange, DATE);
-        assert_eq!(str::from_utf8(out.as_slice()).unwrap(), expected);
+        assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
     }
 
     #[test]
@@ -222,24 +222,24 @@ mod tests {
                 "Content-Length: 26\r\nConnection: keep-alive\r\n\r\n",
             ),
         ] {
-            let (mut out, mut request) = (Buffer::default(), request);
+            let (mut out, mut request) = (Output::default(), request);
             let seen = stream_head(&mut out, &Reply::empty(Status::OK), length, &mut request, DATE);
             assert_eq!(seen, framing);
             piece(&mut out, b"", framing);
             piece(&mut out, b"abcdefghijklmnopqrstuvwxyz", framing);
             let expected = format!("HTTP/1.1 200 OK\r\nDate: D\r\n{expected}");
-            assert_eq!(str::from_utf8(out.as_slice()).unwrap(), expected);
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
         }
     }
 
     #[test]
     fn numbers() {
         for number in [0, 9, 10, 15, 16, 255, 4096, u64::MAX] {
-            let mut out = Buffer::default();
+            let mut out = Output::default();
             push_digits::<10>(&mut out, number);
             out.push(b" ");
             push_digits::<16>(&mut out, number);
-            assert_eq!(str::from_utf8(out.as_slice()).unwrap(), format!("{number} {number:x}"));
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), format!("{number} {number:x}"));
         }
     }
 }
