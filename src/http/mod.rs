@@ -50,6 +50,7 @@ mod date;
 mod extract;
 mod files;
 mod h1;
+mod http_loop;
 #[cfg(feature = "json")]
 mod json;
 pub mod layers;
@@ -68,6 +69,7 @@ mod types;
 mod upgrade;
 
 pub use crate::reactor::FileRange;
+pub use client::{Answer, Client, ClientConfig, ClientError, ClientRequest};
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
 pub use files::File;

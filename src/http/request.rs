@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::client::Client;
 use super::pipe::Body;
 use super::types::{Method, Version};
 
@@ -30,6 +31,8 @@ pub struct Request<'a> {
     params: Params<'a>,
     /// The body as it arrives, for the handler of a streamed route to take.
     stream: Cell<Option<Body>>,
+    /// What the loop that received it asks other servers with.
+    client: Option<&'a Client>,
 }
 
 /// The parameters of a path, still percent-encoded.
@@ -93,6 +96,7 @@ impl<'a> Request<'a> {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             params: Params::default(),
             stream: Cell::new(None),
+            client: None,
         }
     }
 
@@ -108,6 +112,7 @@ impl<'a> Request<'a> {
             peer: self.peer,
             params: self.params,
             stream: Cell::new(None),
+            client: self.client,
         }
     }
 
@@ -149,6 +154,18 @@ impl<'a> Request<'a> {
     /// The body as it arrives: once, for the handler of a streamed route.
     pub(crate) fn take_stream(&self) -> Option<Body> {
         self.stream.take()
+    }
+
+    pub(crate) fn with_client(mut self, client: Option<&'a Client>) -> Self {
+        self.client = client;
+        self
+    }
+
+    /// The client of the event loop that received this request, to ask other servers with. Costs two counters.
+    ///
+    /// One of a request that was made by hand refuses everything, with [`Stopped`](super::client::ErrorKind::Stopped).
+    pub fn client(&self) -> Client {
+        self.client.cloned().unwrap_or_else(Client::of_nobody)
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {

@@ -141,9 +141,10 @@ impl Counters {
     }
 }
 
-/// Starts the loops on `listener`; `protocol` makes the protocol of each, by number.
+/// Starts the loops on a [`Listener`], or on none, for loops that only connect to elsewhere; `protocol` makes the protocol
+/// of each, by number.
 pub fn start<P: Protocol>(
-    listener: Listener,
+    listener: impl Into<Option<Listener>>,
     config: &Config,
     mut protocol: impl FnMut(usize) -> P,
 ) -> io::Result<Loops<P::Message>> {
@@ -156,7 +157,8 @@ pub fn start<P: Protocol>(
         .collect::<io::Result<Vec<_>>>()?;
 
     let control = Control { handles: handles.clone(), counters: counters.clone() };
-    let mut acceptor = Some(Acceptor::new(listener, counters.clone(), config.connections_max));
+    let acceptor = |listener| Acceptor::new(listener, counters.clone(), config.connections_max);
+    let mut acceptor = listener.into().map(acceptor);
     let mut started = Vec::new();
     for (index, poll) in polls.into_iter().enumerate() {
         let (protocol, counters) = (protocol(index), Arc::clone(&counters[index]));

@@ -74,13 +74,16 @@ impl Http1 {
             }
             Poll::Request { request, exchange, used } => {
                 self.count_request(client);
-                let reply = self.router.answer(request.with_peer(client.peer), self.limits.body_bytes_max);
+                let reply = self.router.answer(
+                    request.with_peer(client.peer).with_client(self.caller.as_ref()),
+                    self.limits.body_bytes_max,
+                );
                 io.input.consume(used);
                 self.answer(client, reply, exchange, io);
                 Step::Taken
             }
             Poll::Announced { request, exchange, body, used } => {
-                let request = request.with_peer(client.peer);
+                let request = request.with_peer(client.peer).with_client(self.caller.as_ref());
                 let head = io.input.as_slice().get(..used).unwrap_or_default();
                 let admitted = self.admit(&mut client.h1, request, head, body);
                 io.input.consume(used);
@@ -91,7 +94,9 @@ impl Http1 {
                 let mut slots = Slots::new();
                 match upload.request(&mut slots, &self.limits) {
                     Ok((request, exchange)) => {
-                        let reply = self.router.answer_admitted(request.with_peer(client.peer));
+                        let reply = self
+                            .router
+                            .answer_admitted(request.with_peer(client.peer).with_client(self.caller.as_ref()));
                         self.answer(client, reply, exchange, io);
                     }
                     Err(violation) => {

@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::config::ClientConfig;
+use super::encode::BodyFraming;
 use super::error::{ErrorKind, Phase};
 use super::exchange::{Exchange, Terms};
+use super::inbox::Inbox;
 use super::pool::{Acquired, Pool, Released};
 use super::request::Content;
-use super::resolver::{Addresses, LookUp, Resolver};
-use super::upstream::{Active, Attempt, Progress, Stage, Upstream};
+use super::resolver::{Addresses, LookUp, OnResolved, Resolver};
+use super::upstream::{Active, Attempt, Progress, Stage, Upstream, ear};
 use super::url::{Host, Origin};
 use crate::http::news::News;
-use crate::http::pipe::Ear;
-use crate::reactor::{ConnId, Handle, Io, LoopControl, Protocol};
+use crate::reactor::{ConnId, Io, LoopControl, Protocol};
 
 /// A protocol on whose loop requests can be sent.
 pub(crate) trait ClientLoop: Protocol<Message = News, Connection: From<Upstream>> {}
@@ -41,6 +42,7 @@ pub(crate) struct Agent {
     /// Requests for connections that were idle and have not heard of it yet.
     assigned: HashMap<ConnId, Box<Call>>,
     next_call: u64,
+    inbox: Arc<Inbox>,
     scratch: Vec<u8>,
 }
 
@@ -51,22 +53,39 @@ struct Waiting {
 }
 
 impl Agent {
-    pub fn new(config: ClientConfig, handle: Handle<News>) -> Agent {
-        let on_resolved = move |name, found| handle.send_to_loop(News::Resolved(name, found));
+    pub fn new(config: ClientConfig) -> Agent {
         Agent {
             pool: Pool::new(config.pool_limits()),
-            resolver: Resolver::new(config.resolve_ttl, Arc::new(on_resolved)),
+            resolver: Resolver::new(config.resolve_ttl),
             config,
             waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
             assigned: HashMap::new(),
             next_call: 0,
+            inbox: Arc::default(),
             scratch: Vec::new(),
         }
     }
 
+    /// Where other threads leave what this agent is to do; it looks when its loop gets a message.
+    pub fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// Sees to what other threads have left.
+    pub fn open_inbox<P: ClientLoop>(&mut self, control: &mut LoopControl<'_, P>) {
+        self.inbox.set_thread();
+        let mail = self.inbox.take();
+        for (name, found) in mail.resolved {
+            self.on_resolved(name, &found, control);
+        }
+        for call in mail.calls {
+            self.begin(call, control);
+        }
+    }
+
     /// Takes a request on.
-    pub fn begin<P: ClientLoop>(&mut self, call: Box<Call>, control: &mut LoopControl<'_, P>) {
+    fn begin<P: ClientLoop>(&mut self, call: Box<Call>, control: &mut LoopControl<'_, P>) {
         let id = self.next_id();
         match self.pool.acquire(call.origin(), id, control.now()) {
             Acquired::Reuse(connection) => {
@@ -152,7 +171,14 @@ impl Agent {
             Host::Name(name) => name,
         };
         let id = self.next_id();
-        match self.resolver.look_up(name, id, control.now()) {
+        let on_resolved = || {
+            let (inbox, handle) = (Arc::clone(&self.inbox), control.handle().clone());
+            Arc::new(move |name, found| {
+                inbox.put_resolved(name, found);
+                handle.send_to_loop(News::Changed);
+            }) as Arc<OnResolved>
+        };
+        match self.resolver.look_up(name, id, control.now(), on_resolved) {
             LookUp::Known(addresses) => connect(call, origin, &addresses, control),
             LookUp::Asked => self.wait(id, call, Phase::Resolve, control),
             LookUp::Busy => return Err((call, ErrorKind::Busy)),
@@ -161,7 +187,7 @@ impl Agent {
     }
 
     /// A name was looked up.
-    pub fn on_resolved<P: ClientLoop>(&mut self, name: String, found: &Addresses, control: &mut LoopControl<'_, P>) {
+    fn on_resolved<P: ClientLoop>(&mut self, name: String, found: &Addresses, control: &mut LoopControl<'_, P>) {
         for id in self.resolver.on_resolved(name, found, control.now()) {
             let Some(call) = self.take_waiting(id, control) else { continue };
             let origin = call.origin().clone();
@@ -220,26 +246,22 @@ impl Agent {
 
     fn start<P: ClientLoop>(&mut self, upstream: &mut Upstream, mut call: Box<Call>, reused: bool, io: &mut Io<'_, P>) {
         self.scratch.clear();
-        let mut framing = call.request.encode(&mut self.scratch);
+        let framing = call.request.encode(&mut self.scratch);
         io.output.push(&self.scratch);
-        let upload = call.request.take_stream();
-        if let Content::Whole(bytes) = call.request.content()
-            && upload.is_none()
-        {
+        if let Content::Whole(bytes) = call.request.content() {
             io.output.push_shared(Arc::clone(bytes));
-            framing = super::encode::BodyFraming::Empty;
         }
+        let upload = call.request.take_stream();
         let terms = Terms {
             method: call.request.method(),
-            body_to_come: framing,
+            body_to_come: if upload.is_some() { framing } else { BodyFraming::Empty },
             timeouts: call.timeouts.clone(),
             end: call.end,
             head_bytes_max: self.config.head_bytes_max,
-            body_bytes_max: call.request.answer_bytes_max_or_none(),
+            body_bytes_max: call.request.body_bytes_max(),
             reused,
         };
-        let ear = || Ear::Connection(io.handle().clone(), io.id());
-        call.watch_caller(ear());
+        call.watch_caller(ear(io));
         if let Some(upload) = &upload {
             upload.listen(io.handle().clone(), io.id());
         }
@@ -267,7 +289,11 @@ impl Agent {
         // Bytes that nobody asked for belong to no answer.
         let clean = io.input.is_empty() && !io.input_ended() && !io.draining();
         if !(clean && active.exchange.is_reusable()) {
-            if active.exchange.is_sent() { io.close() } else { io.abort() }
+            if active.exchange.is_sent() {
+                io.close()
+            } else {
+                io.abort()
+            }
             return self.give_place_back(&upstream.origin, io.control());
         }
         // Shortly before the server closes it, a connection is no longer used: a request might cross its end.
@@ -385,6 +411,13 @@ impl Agent {
             // Told by `on_connect_failed`, unless the loop has ended: then its call tells that.
             Stage::Connecting(_) | Stage::Closed => {}
         }
+    }
+}
+
+/// Who still waits is told that the loop has ended, and who comes later too.
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }
 

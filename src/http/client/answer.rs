@@ -63,8 +63,7 @@ mod tests {
             line("Set-Cookie", "a"),
             line("Set-Cookie", "b"),
         ]);
-        let answer =
-            Answer { status: Status::CREATED, version: Version::Http11, headers, body: Body::whole("hello") };
+        let answer = Answer { status: Status::CREATED, version: Version::Http11, headers, body: Body::whole("hello") };
         let reply = answer.into_reply().wait(Duration::from_secs(10)).unwrap();
         assert_eq!((reply.status(), reply.content_type(), reply.body()), (Status::CREATED, "a/b", &b"hello"[..]));
         assert_eq!(reply.header_lines(), "Set-Cookie: a\r\nSet-Cookie: b\r\n");

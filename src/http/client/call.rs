@@ -31,7 +31,7 @@ pub(crate) struct Call {
 struct Caller {
     to: Option<To>,
     origin: Origin,
-    _place: Place,
+    _place: Option<Place>,
 }
 
 pub(crate) enum To {
@@ -59,7 +59,7 @@ impl Drop for Place {
 }
 
 impl Call {
-    pub fn new(request: ClientRequest, timeouts: Timeouts, now: Instant, to: To, place: Place) -> Call {
+    pub fn new(request: ClientRequest, timeouts: Timeouts, now: Instant, to: To, place: Option<Place>) -> Call {
         let end = timeouts.total.and_then(|total| now.checked_add(total));
         let caller = Caller { to: Some(to), origin: request.url().origin().clone(), _place: place };
         Call { request, timeouts, end, retried: false, caller }
@@ -86,7 +86,7 @@ impl Call {
     /// Rings `ear` when that becomes so.
     pub fn watch_caller(&self, ear: Ear) {
         if let Some(To::Client(responder, _)) = &self.caller.to {
-            responder.watch(ear);
+            responder.watch_client(ear);
         }
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     use crate::http::types::Method;
     use crossbeam_channel::{Receiver, unbounded};
 
-    fn call(place: Place) -> (Call, Receiver<Outcome>) {
+    fn call(place: Option<Place>) -> (Call, Receiver<Outcome>) {
         let (sender, outcomes) = unbounded();
         let to = To::Callback(Box::new(move |outcome| sender.send(outcome).unwrap()));
         let request = ClientRequest::new(Method::Get, "http://a/").unwrap();
@@ -129,8 +129,8 @@ mod tests {
     #[test]
     fn who_asked_is_answered_once_whatever_happens() {
         let taken = Arc::default();
-        let (answered, outcomes) = call(Place::take(&taken, 2).unwrap());
-        let (dropped, others) = call(Place::take(&taken, 2).unwrap());
+        let (answered, outcomes) = call(Place::take(&taken, 2));
+        let (dropped, others) = call(Place::take(&taken, 2));
         assert!(Place::take(&taken, 2).is_none());
         answered.fail(ErrorKind::Busy);
         drop(dropped);
@@ -146,7 +146,6 @@ mod tests {
     fn a_callback_that_panics_hurts_nobody() {
         let to = To::Callback(Box::new(|_| panic!("on purpose")));
         let request = ClientRequest::new(Method::Get, "http://a/").unwrap();
-        let place = Place::take(&Arc::default(), 1).unwrap();
-        Call::new(request, Timeouts::default(), Instant::now(), to, place).fail(ErrorKind::Busy);
+        Call::new(request, Timeouts::default(), Instant::now(), to, None).fail(ErrorKind::Busy);
     }
 }

@@ -25,7 +25,7 @@ pub struct ClientConfig {
     pub idle_timeout: Duration,
     /// How long the addresses of a name are remembered. Default 30 s.
     pub resolve_ttl: Duration,
-    /// The head of an answer. Default 64 KiB. At most 100 lines.
+    /// The head of an answer. Default 32 KiB. At most 100 lines.
     pub head_bytes_max: usize,
 }
 
@@ -40,12 +40,17 @@ impl Default for ClientConfig {
             idle_max: 256,
             idle_timeout: Duration::from_secs(30),
             resolve_ttl: Duration::from_secs(30),
-            head_bytes_max: 64 << 10,
+            head_bytes_max: 32 << 10,
         }
     }
 }
 
 impl ClientConfig {
+    /// How much of an answer must fit into the input of its connection: a head with something behind it.
+    pub(crate) fn input_bytes_max(&self) -> usize {
+        self.head_bytes_max.saturating_mul(2).max(64 << 10)
+    }
+
     pub(crate) fn pool_limits(&self) -> PoolLimits {
         PoolLimits {
             in_use_per_host_max: self.connections_per_host_max.max(1),

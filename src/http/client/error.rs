@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Busy,
     /// The body of the answer is longer than the request allows.
     TooLarge { bytes_max: u64 },
+    /// [`fetch`](super::Client::fetch) was called on the event loop that would have had to answer it meanwhile.
+    OnLoop,
     /// Nobody waits for the answer any more.
     Abandoned,
     /// The client, or the server that it is a part of, is stopping.
@@ -152,6 +154,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::RequestBody => f.write_str("the body of the request broke off, or has not its declared length"),
             ErrorKind::Busy => f.write_str("too many requests for this host are waiting"),
             ErrorKind::TooLarge { bytes_max } => write!(f, "the body of the answer has more than {bytes_max} bytes"),
+            ErrorKind::OnLoop => f.write_str("an event loop cannot wait for its own answer: use send() or reply()"),
             ErrorKind::Abandoned => f.write_str("nobody waits for the answer any more"),
             ErrorKind::Stopped => f.write_str("the client is stopping"),
         }

@@ -158,11 +158,6 @@ impl<C: Copy + PartialEq, W: PartialEq> Pool<C, W> {
         self.hosts.get(origin).is_some_and(|host| host.idle.iter().any(|idle| idle.connection == connection))
     }
 
-    /// Idle connections of all hosts.
-    pub fn idle(&self) -> usize {
-        self.idle
-    }
-
     fn tidy(&mut self, origin: &Origin) {
         if self.hosts.get(origin).is_some_and(Host::is_empty) {
             self.hosts.remove(origin);
@@ -205,7 +200,7 @@ mod tests {
         assert_eq!(pool.acquire(&a, 0, now + IDLE), Acquired::Connect, "1 has grown old");
         pool.forget(&a, 1);
         pool.forget(&a, 1);
-        assert_eq!((pool.idle(), pool.release(&a, None, now, IDLE)), (0, Released::Gone));
+        assert_eq!((pool.idle, pool.release(&a, None, now, IDLE)), (0, Released::Gone));
     }
 
     #[test]
@@ -236,7 +231,7 @@ mod tests {
         assert_eq!(release("a", 3), excess(1), "over the host's share");
         assert_eq!(release("b", 4), Released::Idle { excess: None });
         assert_eq!(release("c", 5), excess(2), "over the share of all");
-        assert_eq!(pool.idle(), 3);
+        assert_eq!(pool.idle, 3);
         let none = PoolLimits { idle_per_host_max: 0, ..LIMITS };
         let mut pool = Pool::<u32, u32>::new(none);
         pool.acquire(&origin("a"), 0, now);
@@ -303,8 +298,8 @@ mod tests {
                     }
                 }
                 let count = |of: &BTreeMap<usize, Vec<u32>>| of.values().map(Vec::len).sum::<usize>();
-                assert_eq!(pool.idle(), count(&idle), "seed {seed}");
-                assert!(pool.idle() <= 3 && used.values().all(|host| host.len() <= 2), "seed {seed}");
+                assert_eq!(pool.idle, count(&idle), "seed {seed}");
+                assert!(pool.idle <= 3 && used.values().all(|host| host.len() <= 2), "seed {seed}");
                 for host in 0..3 {
                     let waits = waiting.get(&host).is_some_and(|waiting| !waiting.is_empty());
                     assert!(!waits || used[&host].len() == 2, "seed {seed}: a request waits without cause");
@@ -315,7 +310,7 @@ mod tests {
                 used.entry(host).or_default().drain(..).for_each(|_| drop(pool.release(name, None, now, IDLE)));
                 idle.entry(host).or_default().drain(..).for_each(|connection| pool.forget(name, connection));
             }
-            assert!(pool.hosts.is_empty() && pool.idle() == 0, "seed {seed}");
+            assert!(pool.hosts.is_empty() && pool.idle == 0, "seed {seed}");
         }
     }
 }

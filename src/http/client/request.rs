@@ -125,6 +125,14 @@ impl ClientRequest {
         &self.url
     }
 
+    pub(crate) fn own_timeouts(&self) -> Option<&Timeouts> {
+        self.timeouts.as_ref()
+    }
+
+    pub(crate) fn body_bytes_max(&self) -> u64 {
+        self.answer_bytes_max
+    }
+
     pub(crate) fn content(&self) -> &Content {
         &self.content
     }

@@ -46,7 +46,6 @@ pub(crate) struct Resolver<W> {
     ttl: Duration,
     names: (Sender<String>, Receiver<String>),
     threads: usize,
-    on_resolved: Arc<OnResolved>,
 }
 
 struct Known {
@@ -55,13 +54,18 @@ struct Known {
 }
 
 impl<W> Resolver<W> {
-    pub fn new(ttl: Duration, on_resolved: Arc<OnResolved>) -> Resolver<W> {
-        let names = bounded(ASKED_MAX);
-        Resolver { known: HashMap::new(), asked: HashMap::new(), ttl, names, threads: 0, on_resolved }
+    pub fn new(ttl: Duration) -> Resolver<W> {
+        Resolver { known: HashMap::new(), asked: HashMap::new(), ttl, names: bounded(ASKED_MAX), threads: 0 }
     }
 
-    /// Looks a name up.
-    pub fn look_up(&mut self, name: &str, waiter: W, now: Instant) -> LookUp {
+    /// Looks a name up. A thread that has to be started for it gets what `on_resolved` makes.
+    pub fn look_up(
+        &mut self,
+        name: &str,
+        waiter: W,
+        now: Instant,
+        on_resolved: impl FnOnce() -> Arc<OnResolved>,
+    ) -> LookUp {
         if let Some(known) = self.known.get(name).filter(|known| now < known.until) {
             return LookUp::Known(known.addresses.clone());
         }
@@ -69,7 +73,7 @@ impl<W> Resolver<W> {
             waiting.push(waiter);
             return LookUp::Asked;
         }
-        if self.asked.len() >= ASKED_MAX || !self.ask(name) {
+        if self.asked.len() >= ASKED_MAX || !self.ask(name, on_resolved) {
             return LookUp::Busy;
         }
         self.asked.insert(name.to_string(), vec![waiter]);
@@ -92,9 +96,9 @@ impl<W> Resolver<W> {
     }
 
     /// Hands a name to the threads, of which there are no more than names to ask for.
-    fn ask(&mut self, name: &str) -> bool {
+    fn ask(&mut self, name: &str, on_resolved: impl FnOnce() -> Arc<OnResolved>) -> bool {
         if self.threads < THREADS_MAX.min(self.asked.len() + 1) {
-            let (names, on_resolved) = (self.names.1.clone(), Arc::clone(&self.on_resolved));
+            let (names, on_resolved) = (self.names.1.clone(), on_resolved());
             let thread = thread::Builder::new().name("resolver".into());
             // They end when the resolver is dropped, and with it the last sender.
             match thread.spawn(move || names.iter().for_each(|name| resolve(name, &*on_resolved))) {
@@ -127,29 +131,33 @@ mod tests {
 
     /// A resolver that asks nobody, since it may start no thread.
     fn resolver() -> Resolver<u32> {
-        Resolver { threads: THREADS_MAX, ..Resolver::new(TTL, Arc::new(|_, _| {})) }
+        Resolver { threads: THREADS_MAX, ..Resolver::new(TTL) }
+    }
+
+    fn nobody() -> Arc<OnResolved> {
+        Arc::new(|_, _| {})
     }
 
     #[test]
     fn a_name_is_asked_for_once_and_remembered_for_a_while() {
         let (mut resolver, now) = (resolver(), Instant::now());
-        assert_eq!(resolver.look_up("a", 1, now), LookUp::Asked);
-        assert_eq!(resolver.look_up("a", 2, now), LookUp::Asked);
+        assert_eq!(resolver.look_up("a", 1, now, nobody), LookUp::Asked);
+        assert_eq!(resolver.look_up("a", 2, now, nobody), LookUp::Asked);
         assert_eq!(resolver.names.1.try_iter().collect::<Vec<_>>(), ["a"]);
         assert_eq!(resolver.on_resolved("a".into(), &local(), now), [1, 2]);
-        assert_eq!(resolver.look_up("a", 3, now + TTL / 2), LookUp::Known(local().unwrap()));
-        assert_eq!(resolver.look_up("a", 4, now + TTL), LookUp::Asked);
+        assert_eq!(resolver.look_up("a", 3, now + TTL / 2, nobody), LookUp::Known(local().unwrap()));
+        assert_eq!(resolver.look_up("a", 4, now + TTL, nobody), LookUp::Asked);
         assert_eq!(resolver.on_resolved("a".into(), &Err("gone".into()), now + TTL), [4]);
-        assert_eq!(resolver.look_up("a", 5, now + TTL), LookUp::Asked, "a failure is not remembered");
+        assert_eq!(resolver.look_up("a", 5, now + TTL, nobody), LookUp::Asked, "a failure is not remembered");
     }
 
     #[test]
     fn the_table_and_the_queue_have_bounds() {
         let (mut resolver, now) = (resolver(), Instant::now());
         for name in 0..ASKED_MAX {
-            assert_eq!(resolver.look_up(&name.to_string(), 0, now), LookUp::Asked);
+            assert_eq!(resolver.look_up(&name.to_string(), 0, now, nobody), LookUp::Asked);
         }
-        assert_eq!(resolver.look_up("one more", 0, now), LookUp::Busy);
+        assert_eq!(resolver.look_up("one more", 0, now, nobody), LookUp::Busy);
         for name in 0..3 * KNOWN_MAX {
             resolver.on_resolved(name.to_string(), &local(), now);
             assert!(resolver.known.len() <= KNOWN_MAX);
@@ -160,8 +168,8 @@ mod tests {
     fn the_system_is_asked_by_a_thread() {
         let (sender, found) = bounded(1);
         let on_resolved = Arc::new(move |name, addresses| drop(sender.send((name, addresses))));
-        let mut resolver = Resolver::new(TTL, on_resolved);
-        assert_eq!(resolver.look_up("localhost", 0, Instant::now()), LookUp::Asked);
+        let mut resolver = Resolver::new(TTL);
+        assert_eq!(resolver.look_up("localhost", 0, Instant::now(), || on_resolved), LookUp::Asked);
         let (name, addresses) = found.recv_timeout(Duration::from_secs(30)).unwrap();
         assert_eq!(name, "localhost");
         assert!(addresses.unwrap().iter().all(IpAddr::is_loopback));

@@ -132,8 +132,7 @@ impl Active {
         P: Protocol<Message = News>,
     {
         loop {
-            let ear = || Ear::Connection(io.handle().clone(), io.id());
-            let waits = self.download.as_ref().is_some_and(|download| download.waits_for_reader(ear));
+            let waits = self.download.as_ref().is_some_and(|download| download.waits_for_reader(|| ear(io)));
             self.exchange.set_paused(waits, io.now);
             if waits {
                 return Ok(Progress::Waits);
@@ -149,7 +148,7 @@ impl Active {
             }
             match polled.event {
                 Event::More => return Ok(Progress::Waits),
-                Event::Head(head) => self.begin_answer(head, ear()),
+                Event::Head(head) => self.begin_answer(head, ear(io)),
                 Event::Data => {}
                 Event::End => {
                     if let Some(Err(e)) = self.download.take().map(Stream::close) {
@@ -191,4 +190,12 @@ impl Active {
             call => Err(call),
         }
     }
+}
+
+/// Rings this connection.
+pub(crate) fn ear<P>(io: &Io<'_, P>) -> Ear
+where
+    P: Protocol<Message = News>,
+{
+    Ear::Connection(io.handle().clone(), io.id())
 }
