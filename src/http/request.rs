@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::client::Client;
+use super::h1::lines::Lines;
 use super::pipe::Body;
 use super::types::{Method, Version};
 
@@ -60,20 +61,11 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Header lines, where they are: on the stack of the connection that parsed them, or put together by hand.
+/// Header lines, where they are: in the buffer of the connection that parsed them, or put together by hand.
 #[derive(Clone, Debug)]
 enum Headers<'a> {
-    Parsed(&'a [httparse::Header<'a>]),
-    Built(Vec<httparse::Header<'a>>),
-}
-
-impl<'a> Headers<'a> {
-    fn lines(&self) -> &[httparse::Header<'a>] {
-        match self {
-            Headers::Parsed(lines) => lines,
-            Headers::Built(lines) => lines,
-        }
-    }
+    Parsed(Lines<'a>),
+    Built(Vec<(&'a str, &'a [u8])>),
 }
 
 impl fmt::Debug for Request<'_> {
@@ -91,7 +83,7 @@ impl<'a> Request<'a> {
             version: Version::Http11,
             path: if path.is_empty() { "/" } else { path },
             query,
-            headers: Headers::Parsed(&[]),
+            headers: Headers::Parsed(Lines::NONE),
             body: &[],
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             params: Params::default(),
@@ -107,7 +99,7 @@ impl<'a> Request<'a> {
             version: self.version,
             path: self.path,
             query: self.query,
-            headers: Headers::Parsed(self.headers.lines()),
+            headers: self.headers.clone(),
             body: &[],
             peer: self.peer,
             params: self.params,
@@ -118,8 +110,11 @@ impl<'a> Request<'a> {
 
     /// Adds a header line.
     pub fn with_header(mut self, name: &'a str, value: &'a str) -> Self {
-        let mut lines = self.headers.lines().to_vec();
-        lines.push(httparse::Header { name, value: value.as_bytes() });
+        let mut lines: Vec<_> = match self.headers {
+            Headers::Parsed(lines) => lines.iter().collect(),
+            Headers::Built(lines) => lines,
+        };
+        lines.push((name, value.as_bytes()));
         self.headers = Headers::Built(lines);
         self
     }
@@ -173,8 +168,14 @@ impl<'a> Request<'a> {
         self
     }
 
-    pub(crate) fn with_headers(mut self, headers: &'a [httparse::Header<'a>]) -> Self {
-        self.headers = Headers::Parsed(headers);
+    pub(crate) fn with_lines(mut self, lines: Lines<'a>) -> Self {
+        self.headers = Headers::Parsed(lines);
+        self
+    }
+
+    /// The same request with these header lines and no others.
+    pub(crate) fn with_headers(mut self, lines: Vec<(&'a str, &'a [u8])>) -> Self {
+        self.headers = Headers::Built(lines);
         self
     }
 
@@ -196,6 +197,13 @@ impl<'a> Request<'a> {
         self.query
     }
 
+    /// Host and port of the server that is asked for, as sent: those of an absolute target, else the value of `Host`
+    /// (RFC 9112 §3.2.2), which an absolute target replaces in [`headers`](Request::headers) too. Empty when the client
+    /// names none.
+    pub fn host(&self) -> &str {
+        self.header("host").unwrap_or_default()
+    }
+
     /// The first value of `name` in the query, decoded as forms are (`+` is a space). A name without `=` has an empty value.
     pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
         self.query?.split('&').find_map(|pair| {
@@ -206,12 +214,22 @@ impl<'a> Request<'a> {
 
     /// The first value of a header, trimmed; names compare without case. `None` also when the value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| str::from_utf8(value).ok())
+        let value = match &self.headers {
+            Headers::Parsed(lines) => lines.get(name),
+            Headers::Built(lines) => {
+                lines.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+            }
+        };
+        value.and_then(|value| str::from_utf8(value).ok())
     }
 
     /// All header lines in order, as sent.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.lines().iter().map(|header| (header.name, header.value))
+        let (parsed, built) = match &self.headers {
+            Headers::Parsed(lines) => (*lines, &[][..]),
+            Headers::Built(lines) => (Lines::NONE, &lines[..]),
+        };
+        parsed.iter().chain(built.iter().copied())
     }
 
     /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.

@@ -5,6 +5,7 @@
 
 use super::error::{AnswerFault, ErrorKind};
 use super::head::Framing;
+use crate::http::h1;
 use crate::http::h1::decode::Decoder;
 use crate::http::h1::violation::Violation;
 
@@ -34,10 +35,9 @@ impl BodyDecoder {
     /// A decoder for a body of at most `bytes_max` bytes. One that is declared longer is refused at once.
     pub fn new(framing: Framing, bytes_max: u64) -> Result<BodyDecoder, ErrorKind> {
         let framed = match framing {
-            Framing::Empty => Framed::Inside(Decoder::Length { left: 0 }),
-            Framing::Length(length) if length > bytes_max => return Err(ErrorKind::TooLarge { bytes_max }),
-            Framing::Length(length) => Framed::Inside(Decoder::Length { left: length }),
-            Framing::Chunked => Framed::Inside(Decoder::chunked(usize::try_from(bytes_max).unwrap_or(usize::MAX))),
+            Framing::Empty => inside(h1::head::Framing::Length(0), bytes_max)?,
+            Framing::Length(length) => inside(h1::head::Framing::Length(length), bytes_max)?,
+            Framing::Chunked => inside(h1::head::Framing::Chunked, bytes_max)?,
             Framing::UntilClose => Framed::UntilClose,
         };
         Ok(BodyDecoder { framed, left_max: bytes_max, bytes_max })
@@ -47,7 +47,8 @@ impl BodyDecoder {
     pub fn decode(&mut self, input: &[u8], ended: bool, body: &mut Vec<u8>) -> Result<Decoded, ErrorKind> {
         match &mut self.framed {
             Framed::Inside(decoder) => {
-                let (used, complete) = decoder.decode(input, body).map_err(|violation| self.fault(violation))?;
+                let decoded = decoder.decode(input, body).map_err(|violation| fault(violation, self.bytes_max));
+                let (used, complete) = decoded?;
                 if ended && !complete { Err(ErrorKind::Closed) } else { Ok(Decoded { used, complete }) }
             }
             Framed::UntilClose => {
@@ -58,13 +59,22 @@ impl BodyDecoder {
             }
         }
     }
+}
 
-    fn fault(&self, violation: Violation) -> ErrorKind {
-        match violation {
-            Violation::BodyTooLarge => ErrorKind::TooLarge { bytes_max: self.bytes_max },
-            Violation::ChunkOverhead => ErrorKind::Protocol(AnswerFault::ChunkOverhead),
-            _ => ErrorKind::Protocol(AnswerFault::BadChunk),
-        }
+/// Framing bytes that a chunked body may have beyond what its data earns.
+const CHUNK_OVERHEAD_BYTES_MAX: usize = 16 << 10;
+
+fn inside(framing: h1::head::Framing, bytes_max: u64) -> Result<Framed, ErrorKind> {
+    let decoder = Decoder::new(framing, CHUNK_OVERHEAD_BYTES_MAX).limited(bytes_max);
+    decoder.map(Framed::Inside).map_err(|violation| fault(violation, bytes_max))
+}
+
+/// The decoder is the server's: what it calls a client's violation is a fault of the answer here.
+fn fault(violation: Violation, bytes_max: u64) -> ErrorKind {
+    match violation {
+        Violation::BodyTooLarge => ErrorKind::TooLarge { bytes_max },
+        Violation::ChunkOverhead => ErrorKind::Protocol(AnswerFault::ChunkOverhead),
+        _ => ErrorKind::Protocol(AnswerFault::BadChunk),
     }
 }
 
