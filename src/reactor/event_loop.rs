@@ -238,6 +238,7 @@ impl<P: Protocol> EventLoop<P> {
             return false;
         }
         self.pool.lend(entry.transport.output.buffer());
+        let unsent = entry.transport.output.len();
         let draining = self.drain_deadline.is_some();
         let mut io = Io {
             now: self.now,
@@ -266,7 +267,8 @@ impl<P: Protocol> EventLoop<P> {
         self.pool.take_back(&mut entry.transport.input);
         self.pool.take_back(entry.transport.output.buffer());
         let (open, yielded) = (matches!(entry.phase, Phase::Open), entry.yielded);
-        if !entry.transport.output.is_empty() || !open {
+        // Only what is new: trying again what the kernel has just refused would keep the loop awake.
+        if entry.transport.output.len() > unsent || !open {
             self.mark_dirty(id);
         }
         if yielded {
