@@ -265,7 +265,7 @@ impl Agent {
         if let Some(upload) = &upload {
             upload.listen(io.handle().clone(), io.id());
         }
-        let active = Active::new(Exchange::new(terms, io.now), call, upload);
+        let active = Active::new(Exchange::new(terms, io.output.len(), io.now), call, upload);
         upstream.stage = Stage::Busy(Box::new(active));
         self.advance(upstream, io);
     }
@@ -363,7 +363,7 @@ impl Agent {
 
     pub fn on_flushed<P: ClientLoop>(&mut self, upstream: &mut Upstream, io: &mut Io<'_, P>) {
         if let Stage::Busy(active) = &mut upstream.stage {
-            active.exchange.on_flushed(!io.output.is_empty(), io.now);
+            active.exchange.on_flushed(io.output.len(), io.now);
             self.advance(upstream, io);
         }
     }

@@ -67,7 +67,7 @@ pub(crate) struct Exchange {
     /// When bytes last moved.
     moved: Instant,
     /// Bytes of the request that the kernel has not taken.
-    unsent: bool,
+    unsent_bytes: usize,
     /// The reader of the answer lags: nothing is taken from the server meanwhile.
     paused: bool,
     /// The server has sent something.
@@ -119,15 +119,15 @@ pub(crate) enum Event {
 }
 
 impl Exchange {
-    /// Begins when the head of the request is written to the output.
-    pub fn new(terms: Terms, now: Instant) -> Exchange {
+    /// Begins when the head of the request, and what else is there of it, waits in the output with so many bytes.
+    pub fn new(terms: Terms, unsent_bytes: usize, now: Instant) -> Exchange {
         let outbound = match terms.body_to_come {
             BodyFraming::Chunked => Outbound::Streaming { left: None },
             BodyFraming::Length(bytes @ 1..) => Outbound::Streaming { left: Some(bytes) },
             BodyFraming::Length(0) | BodyFraming::Empty => Outbound::Sent,
         };
         let inbound = Inbound::Head { scanned: 0, interim: 0 };
-        Exchange { terms, outbound, inbound, moved: now, unsent: true, paused: false, heard: false }
+        Exchange { terms, outbound, inbound, moved: now, unsent_bytes, paused: false, heard: false }
     }
 
     /// Writes a piece of the request's body to `out`.
@@ -135,8 +135,9 @@ impl Exchange {
     /// # Errors
     /// The piece goes past the declared length. The server must not take the request for complete: close.
     pub fn send_piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), ErrorKind> {
+        let before = out.len();
         match &mut self.outbound {
-            _ if piece.is_empty() => return Ok(()),
+            _ if piece.is_empty() => {}
             Outbound::Streaming { left: None } => encode::chunk(out, piece),
             Outbound::Streaming { left: Some(left) } if piece.len() as u64 <= *left => {
                 *left -= piece.len() as u64;
@@ -147,7 +148,7 @@ impl Exchange {
             }
             Outbound::Streaming { .. } | Outbound::Sent => return Err(self.fail(ErrorKind::RequestBody)),
         }
-        self.unsent = true;
+        self.unsent_bytes += out.len() - before;
         Ok(())
     }
 
@@ -159,7 +160,8 @@ impl Exchange {
         match &self.outbound {
             Outbound::Streaming { left: None } => {
                 out.extend_from_slice(encode::LAST_CHUNK);
-                (self.outbound, self.unsent) = (Outbound::Sent, true);
+                self.outbound = Outbound::Sent;
+                self.unsent_bytes += encode::LAST_CHUNK.len();
                 Ok(())
             }
             Outbound::Streaming { left: Some(_) } => Err(self.fail(ErrorKind::RequestBody)),
@@ -172,12 +174,12 @@ impl Exchange {
         kind
     }
 
-    /// The kernel took bytes of the request; `unsent` is whether it left some.
-    pub fn on_flushed(&mut self, unsent: bool, now: Instant) {
-        if self.unsent {
+    /// The kernel has taken all of the output but so many bytes.
+    pub fn on_flushed(&mut self, unsent_bytes: usize, now: Instant) {
+        if unsent_bytes < self.unsent_bytes {
             self.moved = now;
         }
-        self.unsent = unsent;
+        self.unsent_bytes = unsent_bytes;
     }
 
     /// The reader of the answer lags, or does so no longer: meanwhile no time counts against the server.
@@ -260,7 +262,7 @@ impl Exchange {
 
     /// Whether the whole request has gone out.
     pub fn is_sent(&self) -> bool {
-        matches!(self.outbound, Outbound::Sent) && !self.unsent
+        matches!(self.outbound, Outbound::Sent) && self.unsent_bytes == 0
     }
 
     /// Whether the same request may be sent again on a fresh connection after this failure: the server closed an old
@@ -290,7 +292,7 @@ impl Exchange {
         match (&self.inbound, &self.outbound) {
             (Inbound::Done { .. } | Inbound::Failed(_), _) => None,
             (Inbound::Body { .. }, _) if self.paused => None,
-            (_, _) if self.unsent => Some((Phase::Send, self.terms.timeouts.idle)),
+            (_, _) if self.unsent_bytes > 0 => Some((Phase::Send, self.terms.timeouts.idle)),
             // The server may well wait for the rest of the request.
             (_, Outbound::Streaming { .. }) => None,
             (Inbound::Head { .. }, Outbound::Sent) => Some((Phase::FirstByte, self.terms.timeouts.first_byte)),
@@ -334,8 +336,8 @@ mod tests {
     impl Driver {
         fn new(terms: Terms) -> Driver {
             let now = Instant::now();
-            let mut exchange = Exchange::new(terms, now);
-            exchange.on_flushed(false, now);
+            let mut exchange = Exchange::new(terms, 10, now);
+            exchange.on_flushed(0, now);
             Driver { exchange, input: Vec::new(), seen: String::new(), now }
         }
 
@@ -540,28 +542,29 @@ mod tests {
         let timeout = |phase| Some(ErrorKind::Timeout(phase));
 
         // Nothing is taken, then a part, then all, then nothing comes.
-        let mut exchange = Exchange::new(terms(Method::Get, BodyFraming::Empty), start);
+        let mut exchange = Exchange::new(terms(Method::Get, BodyFraming::Empty), 10, start);
         assert_eq!(exchange.deadline(), Some(at(3)));
-        exchange.on_flushed(true, at(1));
+        exchange.on_flushed(5, at(1));
+        exchange.on_flushed(5, at(2));
         assert_eq!(exchange.deadline(), Some(at(4)));
         assert_eq!(exchange.on_deadline(at(3)), None);
-        exchange.on_flushed(false, at(2));
+        exchange.on_flushed(0, at(2));
         assert_eq!(exchange.deadline(), Some(at(4)));
         assert_eq!(exchange.on_deadline(at(4)), timeout(Phase::FirstByte));
         assert_eq!((exchange.deadline(), exchange.on_deadline(at(9))), (None, None));
         assert!(exchange.poll(LENGTH.as_bytes(), false, &mut Vec::new(), at(9)).is_err(), "a failure stays");
 
-        let mut stuck = Exchange::new(terms(Method::Get, BodyFraming::Empty), start);
+        let mut stuck = Exchange::new(terms(Method::Get, BodyFraming::Empty), 10, start);
         assert_eq!(stuck.on_deadline(at(3)), timeout(Phase::Send));
 
         // The producer of the request is slow, the reader of the answer too, then the server.
-        let mut exchange = Exchange::new(terms(Method::Post, BodyFraming::Chunked), start);
-        exchange.on_flushed(false, at(1));
+        let mut exchange = Exchange::new(terms(Method::Post, BodyFraming::Chunked), 10, start);
+        exchange.on_flushed(0, at(1));
         assert_eq!(exchange.deadline(), None);
         exchange.send_piece(b"x", &mut Vec::new()).unwrap();
-        exchange.on_flushed(false, at(10));
+        exchange.on_flushed(0, at(10));
         exchange.send_end(&mut Vec::new()).unwrap();
-        exchange.on_flushed(false, at(20));
+        exchange.on_flushed(0, at(20));
         assert_eq!(exchange.deadline(), Some(at(22)));
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
         assert!(exchange.poll(head, false, &mut Vec::new(), at(21)).is_ok());
@@ -576,8 +579,8 @@ mod tests {
 
         // All of it together.
         let total = Terms { end: Some(at(5)), ..terms(Method::Post, BodyFraming::Chunked) };
-        let mut exchange = Exchange::new(total, start);
-        exchange.on_flushed(false, at(1));
+        let mut exchange = Exchange::new(total, 10, start);
+        exchange.on_flushed(0, at(1));
         assert_eq!(exchange.deadline(), Some(at(5)));
         assert_eq!(exchange.on_deadline(at(5)), timeout(Phase::Total));
     }
