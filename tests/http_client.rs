@@ -139,14 +139,29 @@ fn one_connection_serves_many_requests() {
 fn answers_of_every_framing_arrive() {
     for (method, answer, expected, connections) in [
         (Method::Get, &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..], "hello", 1),
-        (Method::Get, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", "hello", 1),
+        (
+            Method::Get,
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            "hello",
+            1,
+        ),
         (Method::Get, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", 1),
         (Method::Head, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", 1),
-        (Method::Get, b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", 1),
+        (
+            Method::Get,
+            b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "hello",
+            1,
+        ),
         (Method::Get, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello", 2),
         (Method::Get, b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", 2),
         // Bytes that nobody asked for: they belong to no answer, least of all to the next one.
-        (Method::Get, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "hello", 2),
+        (
+            Method::Get,
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+            "hello",
+            2,
+        ),
     ] {
         let (peer, client) = (Scripted::answering(answer), client());
         for _ in 0..2 {
@@ -239,8 +254,7 @@ fn names_are_resolved() {
 }
 
 fn with_timeouts(request: ClientRequest, set: impl FnOnce(&mut Timeouts)) -> ClientRequest {
-    let mut timeouts =
-        Timeouts { connect: PATIENCE, first_byte: PATIENCE, idle: PATIENCE, total: Some(PATIENCE) };
+    let mut timeouts = Timeouts { connect: PATIENCE, first_byte: PATIENCE, idle: PATIENCE, total: Some(PATIENCE) };
     set(&mut timeouts);
     request.timeouts(timeouts)
 }
@@ -295,8 +309,7 @@ fn a_connection_that_does_not_come_about_is_given_up() {
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
-    let in_the_queue: Vec<_> =
-        (0..4).map_while(|_| TcpStream::connect_timeout(&addr, SHORT).ok()).collect();
+    let in_the_queue: Vec<_> = (0..4).map_while(|_| TcpStream::connect_timeout(&addr, SHORT).ok()).collect();
     assert!(in_the_queue.len() < 4, "the queue has no end here");
     let request = with_timeouts(get(&format!("http://{addr}/")), |t| t.connect = SHORT);
     assert_eq!(ask(&client(), request), timeout(Phase::Connect));
@@ -458,10 +471,9 @@ fn proxy_to(origin: String) -> Router {
     let pass = move |request: &Request<'_>, body: Body| -> Reply {
         let url = format!("{origin}{}", request.path());
         let ask = match ClientRequest::new(request.method(), &url) {
-            Ok(ask) => ask.headers_of(request),
+            Ok(ask) => ask.headers_of(request).body_stream(body),
             Err(bad) => return ClientError::from(bad).into(),
         };
-        let ask = if body.length() == Some(0) { ask } else { ask.body_stream(body) };
         request.client().reply(ask, |outcome| match outcome {
             Ok(answer) => answer.into_reply(),
             Err(error) => error.into(),
@@ -557,10 +569,8 @@ fn a_proxy_tells_what_went_wrong_behind_it() {
         conn.request();
         conn.wait_for_end();
     });
-    let client = ClientConfig {
-        timeouts: Timeouts { first_byte: SHORT, ..Timeouts::default() },
-        ..ClientConfig::default()
-    };
+    let client =
+        ClientConfig { timeouts: Timeouts { first_byte: SHORT, ..Timeouts::default() }, ..ClientConfig::default() };
     let config = ServerConfig { threads: 1, client, ..ServerConfig::default() };
     let front = serve_with(proxy_to(format!("http://{}", silent.addr)), config);
     assert_eq!(http_support::Client::connect(&front).get("/x").status, 504);

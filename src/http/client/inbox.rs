@@ -2,6 +2,7 @@
 //!
 //! Invariant: a request that is put in is answered, also when the loop has ended: then whoever puts it in gets it back.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
@@ -24,7 +25,7 @@ struct State {
 
 #[derive(Default)]
 pub(crate) struct Mail {
-    pub calls: Vec<Box<Call>>,
+    pub calls: VecDeque<Box<Call>>,
     pub resolved: Vec<(String, Addresses)>,
 }
 
@@ -39,7 +40,7 @@ impl Inbox {
         if state.closed {
             return Err(call);
         }
-        state.mail.calls.push(call);
+        state.mail.calls.push_back(call);
         Ok(())
     }
 

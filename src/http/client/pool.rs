@@ -307,7 +307,8 @@ mod tests {
             }
             for (host, name) in names.iter().enumerate() {
                 waiting.entry(host).or_default().drain(..).for_each(|waiter| pool.cancel(name, &waiter));
-                used.entry(host).or_default().drain(..).for_each(|_| drop(pool.release(name, None, now, IDLE)));
+                let gone = used.entry(host).or_default().drain(..).map(|_| pool.release(name, None, now, IDLE));
+                assert!(gone.into_iter().all(|released| released == Released::Gone), "seed {seed}");
                 idle.entry(host).or_default().drain(..).for_each(|connection| pool.forget(name, connection));
             }
             assert!(pool.hosts.is_empty() && pool.idle == 0, "seed {seed}");

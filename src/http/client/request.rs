@@ -100,7 +100,11 @@ impl ClientRequest {
     /// A body that is sent as it arrives: with its length where that was declared, else in chunks. If it is cut off, so is
     /// the request.
     pub fn body_stream(mut self, body: Body) -> ClientRequest {
-        self.content = Content::Stream(body);
+        self.content = match body.length() {
+            // Nothing is there already, and can be sent again.
+            Some(0) => Content::Whole(Arc::default()),
+            _ => Content::Stream(body),
+        };
         self
     }
 
@@ -234,7 +238,7 @@ mod tests {
             (get().body(""), BodyFraming::Empty),
             (get().body("hello"), BodyFraming::Length(5)),
             (get().body_stream(Body::whole("hello")), BodyFraming::Length(5)),
-            (get().body_stream(Body::channel(Some(0)).1), BodyFraming::Length(0)),
+            (get().body_stream(Body::channel(Some(0)).1), BodyFraming::Empty),
             (get().body_stream(Body::channel(None).1), BodyFraming::Chunked),
         ] {
             assert_eq!(request.encode(&mut Vec::new()), framing);

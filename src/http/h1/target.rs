@@ -3,7 +3,7 @@
 //! Knows no header lines. What is accepted is what every recipient on the way reads alike; for hosts that is the grammar of
 //! RFC 3986 with nothing of it skipped.
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 
 use super::bytes::{REG_NAME, TARGET};
 use super::head::Stop;
