@@ -91,9 +91,10 @@ impl<M> Handle<M> {
     }
 }
 
-/// Starts the loops on `listener`; `protocol` makes the protocol of each, by number.
+/// Starts the loops on a [`Listener`], or on none, for loops that only connect to elsewhere; `protocol` makes the protocol
+/// of each, by number.
 pub fn start<P: Protocol>(
-    listener: Listener,
+    listener: impl Into<Option<Listener>>,
     config: &Config,
     mut protocol: impl FnMut(usize) -> P,
 ) -> io::Result<Loops<P::Message>> {
@@ -107,7 +108,11 @@ pub fn start<P: Protocol>(
         .collect::<io::Result<Vec<_>>>()?;
 
     let control = Control { handles: handles.clone(), counters: counters.clone() };
-    let mut acceptors = acceptors(listener, config, &counters, now)?.into_iter();
+    let acceptors = match listener.into() {
+        Some(listener) => acceptors(listener, config, &counters, now)?,
+        None => Vec::new(),
+    };
+    let mut acceptors = acceptors.into_iter();
     let mut started = Vec::new();
     for (index, poll) in polls.into_iter().enumerate() {
         let (protocol, counters) = (protocol(index), Arc::clone(&counters[index]));
