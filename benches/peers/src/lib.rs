@@ -3,6 +3,8 @@
 //! `/` is [`HELLO`], `/json` a [`Message`] serialised for each request, `/file` the file of the second argument, and
 //! `/events` a stream of one [`event`] every [`TICK`].
 
+pub mod load;
+
 use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
