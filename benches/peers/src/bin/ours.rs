@@ -25,6 +25,7 @@ fn main() -> io::Result<()> {
             Ok(body) => Reply::bytes(Status::OK, "application/octet-stream", body),
             Err(_) => Reply::empty(Status::NOT_FOUND),
         })
+        .get("/heap", |_: &Request<'_>| heap_bytes().to_string())
         .get("/events", move |_: &Request<'_>| {
             let (reply, responder) = Reply::later();
             clients.lock().unwrap_or_else(PoisonError::into_inner).push(responder.sse(&[]));
@@ -42,4 +43,11 @@ fn tick(clients: &Mutex<Vec<Sse>>) {
         clients.retain(|client| !client.is_closed());
         clients.iter().for_each(|client| client.event(&event));
     }
+}
+
+/// Bytes in use of the allocator, in all arenas.
+fn heap_bytes() -> usize {
+    // SAFETY: reads the allocator's own counters.
+    let counts = unsafe { libc::mallinfo2() };
+    counts.uordblks + counts.hblkhd
 }

@@ -1,4 +1,11 @@
-//! What the load tools have in common: many connections from one machine, and what a server process costs.
+//! What the load tools have in common: many connections from one machine, a healthy client that is timed, and the server
+//! process with what it costs.
+
+mod probe;
+mod process;
+
+pub use probe::{Probe, Timings};
+pub use process::{ServerProcess, cpu_nanos};
 
 use std::io::{self, Error};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,21 +31,6 @@ pub fn connect_from(addr: SocketAddr, source: u16) -> io::Result<TcpStream> {
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(TcpStream::from_std(socket.into())),
-    }
-}
-
-/// User and system time of all threads of a process so far, also of those that have ended.
-pub fn cpu_nanos(pid: i32) -> io::Result<u64> {
-    let mut clock = 0;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one clock id and one timespec, which live here.
-    let (named, read) = unsafe {
-        let named = libc::clock_getcpuclockid(pid, &mut clock);
-        (named, if named == 0 { libc::clock_gettime(clock, &mut time) } else { -1 })
-    };
-    match (named, read) {
-        (0, 0) => Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64),
-        _ => Err(Error::other(format!("no CPU clock of process {pid}"))),
     }
 }
 
