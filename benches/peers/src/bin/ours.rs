@@ -9,11 +9,22 @@ use sconce::http::{Reply, Request, Router, Server, ServerConfig, Sse, Status};
 
 type Clients = Arc<Mutex<Vec<Sse>>>;
 
+/// An event of `/flood`, which no slow reader keeps up with.
+const FLOOD_BYTES: usize = 16 << 10;
+
 fn main() -> io::Result<()> {
     let Args { addr, file } = Args::parse();
     let clients = Clients::default();
-    let ticking = Arc::clone(&clients);
-    thread::spawn(move || tick(&ticking));
+    let flooded = Clients::default();
+    let (ticking, flooding) = (Arc::clone(&clients), Arc::clone(&flooded));
+    thread::spawn(move || {
+        let flood = "x".repeat(FLOOD_BYTES);
+        loop {
+            thread::sleep(TICK);
+            send(&ticking, &stamp());
+            send(&flooding, &flood);
+        }
+    });
 
     let router = Router::new()
         .get("/", |_: &Request<'_>| HELLO)
@@ -26,23 +37,23 @@ fn main() -> io::Result<()> {
             Err(_) => Reply::empty(Status::NOT_FOUND),
         })
         .get("/heap", |_: &Request<'_>| heap_bytes().to_string())
-        .get("/events", move |_: &Request<'_>| {
-            let (reply, responder) = Reply::later();
-            clients.lock().unwrap_or_else(PoisonError::into_inner).push(responder.sse(&[]));
-            reply
-        });
+        .get("/events", move |_: &Request<'_>| stream(&clients))
+        .get("/flood", move |_: &Request<'_>| stream(&flooded));
     let config = ServerConfig { threads: 1, connections_max: 30_000, ..ServerConfig::default() };
     Server::bind(addr.as_str(), config)?.serve(router)
 }
 
-fn tick(clients: &Mutex<Vec<Sse>>) {
-    loop {
-        thread::sleep(TICK);
-        let event = stamp();
-        let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|client| !client.is_closed());
-        clients.iter().for_each(|client| client.event(&event));
-    }
+fn stream(clients: &Mutex<Vec<Sse>>) -> Reply {
+    let (reply, responder) = Reply::later();
+    clients.lock().unwrap_or_else(PoisonError::into_inner).push(responder.sse(&[]));
+    reply
+}
+
+/// A reader that lags misses events.
+fn send(clients: &Mutex<Vec<Sse>>, event: &str) {
+    let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
+    clients.retain(|client| !client.is_closed());
+    clients.iter().filter(|client| !client.is_behind()).for_each(|client| client.event(event));
 }
 
 /// Bytes in use of the allocator, in all arenas.
