@@ -24,7 +24,7 @@ impl Protocol for Echo {
         peer
     }
 
-    fn on_readable(&mut self, _peer: &mut SocketAddr, io: &mut Io<'_, ()>) {
+    fn on_readable(&mut self, _peer: &mut SocketAddr, io: &mut Io<'_, Self>) {
         let count = io.input.len().min(OUTPUT_BYTES_MAX.saturating_sub(io.output.len()));
         io.output.push(&io.input.as_slice()[..count]);
         io.input.consume(count);
@@ -34,13 +34,13 @@ impl Protocol for Echo {
         }
     }
 
-    fn on_flushed(&mut self, peer: &mut SocketAddr, io: &mut Io<'_, ()>) {
+    fn on_flushed(&mut self, peer: &mut SocketAddr, io: &mut Io<'_, Self>) {
         if !io.input.is_empty() {
             self.on_readable(peer, io);
         }
     }
 
-    fn on_deadline(&mut self, _peer: &mut SocketAddr, io: &mut Io<'_, ()>) {
+    fn on_deadline(&mut self, _peer: &mut SocketAddr, io: &mut Io<'_, Self>) {
         io.close();
     }
 }

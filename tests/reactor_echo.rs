@@ -15,7 +15,7 @@ impl Protocol for Echo {
 
     fn on_open(&mut self, _: SocketAddr, _: Instant) {}
 
-    fn on_readable(&mut self, connection: &mut (), io: &mut Io<'_, ()>) {
+    fn on_readable(&mut self, connection: &mut (), io: &mut Io<'_, Self>) {
         let count = io.input.len().min(100_000_usize.saturating_sub(io.output.len()));
         io.output.push(&io.input.as_slice()[..count]);
         io.input.consume(count);
@@ -24,13 +24,13 @@ impl Protocol for Echo {
         }
     }
 
-    fn on_flushed(&mut self, connection: &mut (), io: &mut Io<'_, ()>) {
+    fn on_flushed(&mut self, connection: &mut (), io: &mut Io<'_, Self>) {
         if !io.input.is_empty() {
             self.on_readable(connection, io);
         }
     }
 
-    fn on_deadline(&mut self, _: &mut (), io: &mut Io<'_, ()>) {
+    fn on_deadline(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
         io.abort();
     }
 }
@@ -109,7 +109,7 @@ impl Protocol for Broken {
 
     fn on_open(&mut self, _: SocketAddr, _: Instant) {}
 
-    fn on_readable(&mut self, _: &mut (), _: &mut Io<'_, ()>) {
+    fn on_readable(&mut self, _: &mut (), _: &mut Io<'_, Self>) {
         panic!("on purpose");
     }
 }
@@ -125,4 +125,68 @@ fn a_loop_that_panics_ends_the_others_and_is_named() {
     second.write_all(b"x").unwrap();
     let error = loops.join().unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+/// Answers the first bytes and closes, in one way or the other.
+struct Once {
+    lingering: bool,
+}
+
+impl Protocol for Once {
+    type Connection = ();
+    type Message = ();
+
+    fn on_open(&mut self, _: SocketAddr, _: Instant) {}
+
+    fn on_readable(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
+        io.input.consume(usize::MAX);
+        io.output.push(b"bye");
+        if self.lingering { io.close_lingering() } else { io.close() }
+    }
+}
+
+/// One exchange with a server that closes; the client's socket after it has seen the end.
+fn farewell(lingering: bool) -> (Loops<()>, TcpStream) {
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr();
+    let loops = reactor::start(listener, &Config::default(), |_| Once { lingering }).unwrap();
+    let mut socket = TcpStream::connect(addr).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.write_all(b"hello").unwrap();
+    let mut received = Vec::new();
+    socket.read_to_end(&mut received).unwrap();
+    assert_eq!(received, b"bye");
+    (loops, socket)
+}
+
+#[test]
+fn a_close_with_nothing_unread_does_not_wait_for_the_peer() {
+    let (loops, socket) = farewell(false);
+    let start = Instant::now();
+    while loops.control().counters()[0].open() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(1), "lingers");
+        thread::yield_now();
+    }
+    drop(socket);
+    loops.control().stop();
+    loops.join().unwrap();
+}
+
+#[test]
+fn a_lingering_close_reads_what_the_peer_still_sends() {
+    let (loops, mut socket) = farewell(true);
+    // A closed socket would answer the first of these with a reset, and the next would fail.
+    for _ in 0..20 {
+        socket.write_all(&[0; 1000]).unwrap();
+        assert_eq!(socket.take_error().unwrap().map(|e| e.kind()), None);
+    }
+    assert_eq!(loops.control().counters()[0].open(), 1);
+    drop(socket);
+    let start = Instant::now();
+    while loops.control().counters()[0].open() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        thread::yield_now();
+    }
+    loops.control().stop();
+    loops.join().unwrap();
 }

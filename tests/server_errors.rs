@@ -1,5 +1,7 @@
 //! The real binary refuses what is wrong: the right status, the envelope, the field, and it goes on serving.
 
+#![cfg(feature = "server")]
+
 mod common;
 
 use common::{client::Answer, model, server::Server};

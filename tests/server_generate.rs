@@ -1,5 +1,7 @@
 //! The real binary generates: whole, streamed, from text, tokens and messages.
 
+#![cfg(feature = "server")]
+
 mod common;
 
 use common::server::Server;

@@ -1,5 +1,7 @@
 //! The real binary from start to end: what it refuses to start with, clients that leave, load, and the drain.
 
+#![cfg(feature = "server")]
+
 mod common;
 
 use std::{

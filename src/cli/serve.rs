@@ -65,6 +65,7 @@ fn bind(settings: &ServerConfig) -> Result<Server, Failure> {
         connections_max: settings.connections_max,
         drain_timeout: settings.drain_timeout + FAREWELL,
         limits,
+        ..http::ServerConfig::default()
     };
     let address = settings.address;
     Server::bind(address, config).map_err(|error| {

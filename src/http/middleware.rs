@@ -1,14 +1,18 @@
-//! Middleware: functions around every handler, outermost first.
+//! Middleware: functions around every handler, outermost first, and guards in front of them.
 //!
-//! `fn(request, next) -> reply`: it may answer itself, call `next.run(request)` and look at the reply, or change it.
+//! A layer is `fn(request, next) -> reply`: it may answer itself, call `next.run(request)` and look at the reply, or change
+//! it. A guard is `fn(request) -> Result<(), Reply>`: it is asked before the body is read.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::reply::Reply;
 use super::request::Request;
 
 pub(crate) type Layer = Box<dyn Fn(&Request<'_>, Next<'_>) -> Reply + Send + Sync>;
+
+pub(crate) type Guard = Arc<dyn Fn(&Request<'_>) -> Result<(), Reply> + Send + Sync>;
 
 /// The rest of the way to the handler.
 pub struct Next<'a> {
@@ -32,7 +36,7 @@ impl<'a> Next<'a> {
 
 /// Calls `handle` and turns a panic into its message. What the handler shared with others must tolerate its panic, as
 /// it must with a thread that dies; the request itself is never used again.
-pub(crate) fn catch_panic(handle: impl FnOnce() -> Reply) -> Result<Reply, String> {
+pub(crate) fn catch_panic<T>(handle: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(handle)).map_err(|panic| panic_message(&*panic))
 }
 

@@ -43,26 +43,43 @@
 //! - SIGTERM and SIGINT drain: no new clients, idle connections close, running answers finish.
 
 mod adapter;
+mod budget;
+mod cookies;
 mod date;
+mod extract;
 mod files;
 mod h1;
+#[cfg(feature = "json")]
+mod json;
+pub mod layers;
 mod limits;
 mod middleware;
+mod news;
+mod pipe;
 mod reply;
 mod request;
 mod responder;
+mod route_tree;
 mod router;
 mod server;
 mod sse;
 mod types;
+mod upgrade;
 
-pub use files::File;
+pub use crate::reactor::FileRange;
+pub use cookies::{Cookie, InvalidCookie, SameSite};
+pub use extract::BadParam;
+pub use files::{File, Files};
+#[cfg(feature = "json")]
+pub use json::{BadJson, BadQuery};
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;
-pub use reply::{IntoReply, Reply};
+pub use pipe::{BACKLOG_BYTES_MAX, BACKLOG_HIGH_WATER_BYTES, Body, Stream, StreamError};
+pub use reply::{Done, IntoReply, InvalidHeader, Reply};
 pub use request::Request;
-pub use responder::{BACKLOG_BYTES_MAX, BACKLOG_HIGH_WATER_BYTES, Responder, Stream};
+pub use responder::Responder;
 pub use router::{Refusal, Router};
 pub use server::{LoopStats, Running, Server, ServerConfig, ServerHandle};
-pub use sse::Sse;
+pub use sse::{Event, Sse};
 pub use types::{Method, Status, Version};
+pub use upgrade::Upgraded;

@@ -1,21 +1,23 @@
 //! A request as handlers see it: a view into the connection's read buffer.
 //!
-//! Knows no socket and no framing: by the time a `Request` exists its body is complete and within the limits.
-//! Nothing is copied or allocated to make one; look-ups walk the header lines, of which there are at most a hundred.
+//! Knows no socket and no framing. For most routes the body is there, complete and within the limits, by the time their
+//! handler is called; a guard, and the handler of a streamed route, see the head alone. Nothing is copied or allocated to
+//! make a request; look-ups walk the header lines, of which there are at most a hundred.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::h1::lines::Lines;
+use super::pipe::Body;
+use super::route_tree;
 use super::types::{Method, Version};
-
-/// The most path parameters that one route may have.
-pub(crate) const PARAMS_MAX: usize = 4;
 
 /// One request, complete with its body.
 ///
 /// It borrows the read buffer, so a handler that answers later takes what it needs out of it first.
 /// Tests make one without a socket: `Request::new(Method::Post, "/generate").with_body(b"{}")`.
-#[derive(Clone, Debug)]
 pub struct Request<'a> {
     method: Method,
     version: Version,
@@ -24,23 +26,22 @@ pub struct Request<'a> {
     headers: Headers<'a>,
     body: &'a [u8],
     peer: SocketAddr,
-    params: [(&'a str, &'a str); PARAMS_MAX],
-    params_len: usize,
+    /// The pattern of the route that the path has led to.
+    route: Option<&'a str>,
+    /// The body as it arrives, for the handler of a streamed route to take.
+    stream: Cell<Option<Box<Body>>>,
 }
 
-/// Header lines, where they are: on the stack of the connection that parsed them, or put together by hand.
+/// Header lines, where they are: in the buffer of the connection that parsed them, or put together by hand.
 #[derive(Clone, Debug)]
 enum Headers<'a> {
-    Parsed(&'a [httparse::Header<'a>]),
-    Built(Vec<httparse::Header<'a>>),
+    Parsed(Lines<'a>),
+    Built(Vec<(&'a str, &'a [u8])>),
 }
 
-impl<'a> Headers<'a> {
-    fn lines(&self) -> &[httparse::Header<'a>] {
-        match self {
-            Headers::Parsed(lines) => lines,
-            Headers::Built(lines) => lines,
-        }
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -53,18 +54,36 @@ impl<'a> Request<'a> {
             version: Version::Http11,
             path: if path.is_empty() { "/" } else { path },
             query,
-            headers: Headers::Parsed(&[]),
+            headers: Headers::Parsed(Lines::NONE),
             body: &[],
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            params: [("", ""); PARAMS_MAX],
-            params_len: 0,
+            route: None,
+            stream: Cell::new(None),
+        }
+    }
+
+    /// The same request without its body.
+    pub(crate) fn head(&self) -> Request<'_> {
+        Request {
+            method: self.method,
+            version: self.version,
+            path: self.path,
+            query: self.query,
+            headers: self.headers.clone(),
+            body: &[],
+            peer: self.peer,
+            route: self.route,
+            stream: Cell::new(None),
         }
     }
 
     /// Adds a header line.
     pub fn with_header(mut self, name: &'a str, value: &'a str) -> Self {
-        let mut lines = self.headers.lines().to_vec();
-        lines.push(httparse::Header { name, value: value.as_bytes() });
+        let mut lines: Vec<_> = match self.headers {
+            Headers::Parsed(lines) => lines.iter().collect(),
+            Headers::Built(lines) => lines,
+        };
+        lines.push((name, value.as_bytes()));
         self.headers = Headers::Built(lines);
         self
     }
@@ -79,13 +98,21 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Adds a path parameter, still percent-encoded, as the router does when a route matches. The fifth is ignored.
-    pub fn with_param(mut self, name: &'a str, raw: &'a str) -> Self {
-        if let Some(slot) = self.params.get_mut(self.params_len) {
-            *slot = (name, raw);
-            self.params_len += 1;
-        }
+    /// Says which pattern the path has led to, as the router does when a route matches.
+    pub fn with_route(mut self, pattern: &'a str) -> Self {
+        self.route = Some(pattern);
         self
+    }
+
+    /// Gives a streamed route its body, for tests and for calls inside the process.
+    pub fn with_stream(self, body: Body) -> Self {
+        self.stream.set(Some(Box::new(body)));
+        self
+    }
+
+    /// The body as it arrives: once, for the handler of a streamed route.
+    pub(crate) fn take_stream(&self) -> Option<Body> {
+        self.stream.take().map(|body| *body)
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {
@@ -93,8 +120,14 @@ impl<'a> Request<'a> {
         self
     }
 
-    pub(crate) fn with_headers(mut self, headers: &'a [httparse::Header<'a>]) -> Self {
-        self.headers = Headers::Parsed(headers);
+    pub(crate) fn with_lines(mut self, lines: Lines<'a>) -> Self {
+        self.headers = Headers::Parsed(lines);
+        self
+    }
+
+    /// The same request with these header lines and no others.
+    pub(crate) fn with_headers(mut self, lines: Vec<(&'a str, &'a [u8])>) -> Self {
+        self.headers = Headers::Built(lines);
         self
     }
 
@@ -116,6 +149,13 @@ impl<'a> Request<'a> {
         self.query
     }
 
+    /// Host and port of the server that is asked for, as sent: those of an absolute target, else the value of `Host`
+    /// (RFC 9112 §3.2.2), which an absolute target replaces in [`headers`](Request::headers) too. Empty when the client
+    /// names none.
+    pub fn host(&self) -> &str {
+        self.header("host").unwrap_or_default()
+    }
+
     /// The first value of `name` in the query, decoded as forms are (`+` is a space). A name without `=` has an empty value.
     pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
         self.query?.split('&').find_map(|pair| {
@@ -126,21 +166,50 @@ impl<'a> Request<'a> {
 
     /// The first value of a header, trimmed; names compare without case. `None` also when the value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| str::from_utf8(value).ok())
+        let value = match &self.headers {
+            Headers::Parsed(lines) => lines.get(name),
+            Headers::Built(lines) => {
+                lines.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+            }
+        };
+        value.and_then(|value| str::from_utf8(value).ok())
     }
 
     /// All header lines in order, as sent.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.lines().iter().map(|header| (header.name, header.value))
+        let (parsed, built) = match &self.headers {
+            Headers::Parsed(lines) => (*lines, &[][..]),
+            Headers::Built(lines) => (Lines::NONE, &lines[..]),
+        };
+        parsed.iter().chain(built.iter().copied())
     }
 
     /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
-        let (_, raw) = self.params[..self.params_len].iter().find(|(key, _)| *key == name)?;
+        let raw = route_tree::param(self.route?, self.path, name)?;
         Some(percent_decoded(raw, false))
     }
 
-    /// The whole body, decoded from its chunks. Empty when there was none.
+    /// The pattern of the route that the path has led to, such as `/items/{id}`: one label for all its paths.
+    pub fn route(&self) -> Option<&'a str> {
+        self.route
+    }
+
+    /// The protocol that the client would leave HTTP for (RFC 9110 §7.8), as it names it: `websocket`, say. `None` also
+    /// from an HTTP/1.0 client, whose wish must be ignored.
+    pub fn upgrade(&self) -> Option<&str> {
+        let connection = self.headers().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+        let mut options = connection.flat_map(|(_, value)| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+        let wanted = self.version == Version::Http11 && options.any(|o| o.eq_ignore_ascii_case(b"upgrade"));
+        if wanted { self.header("upgrade") } else { None }
+    }
+
+    /// The id of the last event that a returning [`Sse`](super::Sse) client has seen.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.header("last-event-id")
+    }
+
+    /// The whole body, decoded from its chunks. Empty when there was none, and for streamed routes.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
@@ -205,7 +274,7 @@ mod tests {
 
     #[test]
     fn params_are_percent_decoded_but_plus_stays() {
-        let request = Request::new(Method::Get, "/").with_param("id", "a%2Fb+c%ff");
+        let request = Request::new(Method::Get, "/a%2Fb+c%ff").with_route("/{id}");
         assert_eq!(request.param("id").as_deref(), Some("a/b+c\u{fffd}"));
         assert_eq!(request.param("other"), None);
     }

@@ -1,16 +1,23 @@
 //! Chooses the handler for a request by path and method.
 //!
-//! Knows no connection. Fixed paths are found by one look-up, paths with parameters by trying their routes in order.
-//! Answers on its own: 404, 405 with `Allow`, `OPTIONS`, and HEAD through the GET handler (the connection leaves the
-//! body out). Every answer made here or by the connection for a failure passes one error hook, so that an API can give
-//! them all its own shape. A handler that panics costs its request a 500 and nothing else.
+//! Knows no connection. Answers on its own: 404, 405 with `Allow`, `OPTIONS`, and HEAD through the GET handler (the
+//! connection leaves the body out). Every answer made here or by the connection for a failure passes one error hook, so
+//! that an API can give them all its own shape. A handler that panics costs its request a 500 and nothing else.
+//!
+//! ```text
+//! a whole request       ─▶ layers ─▶ guards ─▶ handler
+//! a head, its body to come ─▶ guards ─▶ the body ─▶ layers ─▶ handler
+//! ```
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
-use super::middleware::{Layer, Next, catch_panic};
+use super::middleware::{Guard, Layer, Next, catch_panic};
+use super::pipe::Body;
 use super::reply::{IntoReply, Reply};
-use super::request::{PARAMS_MAX, Request};
+use super::request::Request;
+use super::route_tree::RouteTree;
 use super::types::{Method, Status};
 
 type Handler = Box<dyn Fn(&Request<'_>) -> Reply + Send + Sync>;
@@ -27,29 +34,53 @@ pub struct Refusal<'a> {
 }
 
 /// Routes, middleware and what to say to the rest. Shared by all loops; built once, before the server starts.
+///
+/// A pattern is a path; a segment `{name}` takes any one segment that is not empty, a last segment `{*name}` the rest of
+/// the path. The most specific pattern wins, whatever the order.
 #[derive(Default)]
 pub struct Router {
-    routes: Vec<Route>,
-    /// Routes without parameters, by path.
-    fixed: HashMap<String, usize>,
-    /// The other routes, in the order in which they were added.
-    patterns: Vec<usize>,
+    paths: RouteTree<Path>,
+    guards: Vec<Guard>,
     layers: Vec<Layer>,
     fallback: Option<Handler>,
     on_error: Option<ErrorHook>,
 }
 
-struct Route {
-    segments: Vec<Segment>,
-    handlers: Vec<(Method, Handler)>,
+/// What there is at one path.
+#[derive(Default)]
+struct Path {
+    pattern: Box<str>,
+    routes: Vec<Route>,
+    body_bytes_max: Option<usize>,
 }
 
-#[derive(PartialEq)]
-enum Segment {
-    Fixed(String),
-    Param(String),
-    /// `{*name}`: the rest of the path, slashes included.
-    Rest(String),
+struct Route {
+    method: Method,
+    handler: Handler,
+    streamed: bool,
+    /// Those of the routers that this one was nested in.
+    guards: Vec<Guard>,
+}
+
+/// What becomes of the body of a request whose head has arrived.
+pub(crate) enum Admission {
+    Buffer { bytes_max: usize },
+    Stream { bytes_max: u64 },
+    Refused(Reply),
+}
+
+/// Whether the guards still have to be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guards {
+    Ask,
+    Asked,
+}
+
+/// What a path and a method lead to.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    path: Option<&'a Path>,
+    route: Option<&'a Route>,
 }
 
 impl Router {
@@ -57,33 +88,52 @@ impl Router {
         Router::default()
     }
 
-    /// Adds a handler. `pattern` is a path; a segment `{name}` takes any one segment that is not empty, a last segment
-    /// `{*name}` the rest of the path.
+    /// Adds a handler.
     ///
     /// # Panics
-    /// On a pattern that cannot work (no leading `/`, more than four parameters) and on a second handler for the same
-    /// pattern and method: both are mistakes of the program.
+    /// On a pattern that cannot work (no leading `/`, one parameter under two names) and on a
+    /// second handler for the same pattern and method: these are mistakes of the program.
     pub fn route<R: IntoReply>(
-        mut self,
+        self,
         method: Method,
         pattern: &str,
         handler: impl Fn(&Request<'_>) -> R + Send + Sync + 'static,
     ) -> Router {
-        let segments = parse_pattern(pattern);
-        let index = self.routes.iter().position(|route| route.segments == segments).unwrap_or_else(|| {
-            let index = self.routes.len();
-            if segments.iter().all(|segment| matches!(segment, Segment::Fixed(_))) {
-                self.fixed.insert(pattern.to_string(), index);
-            } else {
-                self.patterns.push(index);
-            }
-            self.routes.push(Route { segments, handlers: Vec::new() });
-            index
+        let handler = Box::new(move |request: &Request<'_>| handler(request).into_reply());
+        self.add(pattern, Route { method, handler, streamed: false, guards: Vec::new() })
+    }
+
+    /// Adds a handler that is called as soon as the head has arrived, and reads the body while it comes, for instance
+    /// from another thread. The default bound on its length does not hold for it, only one set by
+    /// [`limit_body`](Router::limit_body).
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
+    pub fn route_streamed<R: IntoReply>(
+        self,
+        method: Method,
+        pattern: &str,
+        handler: impl Fn(&Request<'_>, Body) -> R + Send + Sync + 'static,
+    ) -> Router {
+        let handler = Box::new(move |request: &Request<'_>| {
+            let body = request.take_stream().unwrap_or_else(|| Body::whole(request.body()));
+            handler(request, body).into_reply()
         });
-        let handlers = &mut self.routes[index].handlers;
-        assert!(handlers.iter().all(|(other, _)| *other != method), "two handlers for {method} {pattern}");
-        handlers.push((method, Box::new(move |request| handler(request).into_reply())));
+        self.add(pattern, Route { method, handler, streamed: true, guards: Vec::new() })
+    }
+
+    fn add(mut self, pattern: &str, route: Route) -> Router {
+        let path = self.path(pattern);
+        let method = route.method;
+        assert!(path.routes.iter().all(|other| other.method != method), "two handlers for {method} {pattern}");
+        path.routes.push(route);
         self
+    }
+
+    fn path(&mut self, pattern: &str) -> &mut Path {
+        let path = self.paths.entry(pattern).unwrap_or_else(|reason| panic!("{reason}"));
+        path.pattern = pattern.into();
+        path
     }
 
     pub fn get<R: IntoReply>(
@@ -110,6 +160,14 @@ impl Router {
         self.route(Method::Put, pattern, handler)
     }
 
+    pub fn patch<R: IntoReply>(
+        self,
+        pattern: &str,
+        handler: impl Fn(&Request<'_>) -> R + Send + Sync + 'static,
+    ) -> Router {
+        self.route(Method::Patch, pattern, handler)
+    }
+
     pub fn delete<R: IntoReply>(
         self,
         pattern: &str,
@@ -118,9 +176,51 @@ impl Router {
         self.route(Method::Delete, pattern, handler)
     }
 
+    /// Bounds the bodies of requests for a pattern, in bytes after decoding, in place of
+    /// [`Limits::body_bytes_max`](super::Limits::body_bytes_max). A longer one is refused with 413, before it is read.
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does for the pattern.
+    pub fn limit_body(mut self, pattern: &str, bytes_max: usize) -> Router {
+        self.path(pattern).body_bytes_max = Some(bytes_max);
+        self
+    }
+
+    /// Asks before a request is let in, when its head has arrived and nothing of its body has been read: who is this, may
+    /// they? The first guard that says no gives the answer. Guards see an empty body.
+    pub fn guard(mut self, guard: impl Fn(&Request<'_>) -> Result<(), Reply> + Send + Sync + 'static) -> Router {
+        self.guards.push(Arc::new(guard));
+        self
+    }
+
     /// Wraps every answer of this router, errors included. The layer added first is the outermost.
     pub fn layer(mut self, layer: impl Fn(&Request<'_>, Next<'_>) -> Reply + Send + Sync + 'static) -> Router {
         self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// Puts the routes of another router under `prefix`, each with the guards and layers of that router. Its fallback and
+    /// its error hook do not count: what no route takes is this router's.
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
+    pub fn nest(mut self, prefix: &str, other: Router) -> Router {
+        let layers: Arc<[Layer]> = other.layers.into();
+        for (pattern, path) in other.paths.into_entries() {
+            let pattern = match (prefix.strip_suffix('/').unwrap_or(prefix), pattern.as_str()) {
+                (prefix, "/") if !prefix.is_empty() => prefix.to_string(),
+                (prefix, pattern) => format!("{prefix}{pattern}"),
+            };
+            for route in path.routes {
+                let (layers, inner) = (Arc::clone(&layers), route.handler);
+                let handler = Box::new(move |request: &Request<'_>| Next::new(&layers, &inner).run(request));
+                let guards = other.guards.iter().cloned().chain(route.guards).collect();
+                self = self.add(&pattern, Route { handler, guards, ..route });
+            }
+            if let Some(bytes_max) = path.body_bytes_max {
+                self = self.limit_body(&pattern, bytes_max);
+            }
+        }
         self
     }
 
@@ -130,21 +230,80 @@ impl Router {
         self
     }
 
-    /// Gives shape to the errors that no handler made: those of the router (404, 405, 500 after a panic) and those of
-    /// the connection (400, 408, 413, 414, 417, 431, 501, 503, 505). Its reply keeps the refusal's status.
+    /// Gives shape to the errors that no handler made: those of the router (404, 405, 413, 500 after a panic, 504) and
+    /// those of the connection (400, 408, 413, 414, 417, 431, 501, 503, 505). Its reply keeps the refusal's status.
     pub fn on_error(mut self, hook: impl Fn(&Refusal<'_>) -> Reply + Send + Sync + 'static) -> Router {
         self.on_error = Some(Box::new(hook));
         self
     }
 
-    /// Answers a request. Never panics.
+    /// Answers a request that is there with its body. Never panics.
     pub fn handle(&self, request: Request<'_>) -> Reply {
-        let (route, request) = self.find(request);
+        self.answer(request, usize::MAX)
+    }
+
+    /// The same, where bodies of more than `body_bytes_max` are refused unless their route says otherwise.
+    pub(crate) fn answer(&self, request: Request<'_>, body_bytes_max: usize) -> Reply {
+        let (found, request) = self.find(request);
         let endpoint = |request: &Request<'_>| {
-            catch_panic(|| self.answer(route, request)).unwrap_or_else(|message| self.panicked(request, &message))
+            let bytes_max = found.path.and_then(|path| path.body_bytes_max).unwrap_or(body_bytes_max);
+            if request.body().len() > bytes_max {
+                return self.too_large(bytes_max as u64, request);
+            }
+            self.dispatch(found, request, Guards::Ask)
         };
-        catch_panic(|| Next::new(&self.layers, &endpoint).run(&request))
-            .unwrap_or_else(|message| self.panicked(&request, &message))
+        self.in_layers(&request, &endpoint)
+    }
+
+    /// Answers a request that was [admitted](Router::admit): its guards have been asked.
+    pub(crate) fn answer_admitted(&self, request: Request<'_>) -> Reply {
+        let (found, request) = self.find(request);
+        self.in_layers(&request, &|request| self.dispatch(found, request, Guards::Asked))
+    }
+
+    /// Decides what becomes of a body that is still to come, `length` bytes if that was declared.
+    pub(crate) fn admit(&self, request: &Request<'_>, length: Option<u64>, body_bytes_max: usize) -> Admission {
+        let (found, request) = self.find(request.head());
+        let refused = |refusal: &dyn Fn(&Request<'_>) -> Reply| Admission::Refused(self.in_layers(&request, refusal));
+        let Found { path: Some(path), route: Some(route) } = found else {
+            // With a fallback the body is its business.
+            return match &self.fallback {
+                Some(_) if found.path.is_none() => Admission::Buffer { bytes_max: body_bytes_max },
+                _ => refused(&|request| self.dispatch(found, request, Guards::Ask)),
+            };
+        };
+        // The layers see what a guard said as they see any answer, though not around the guard.
+        match catch_panic(|| self.ask(&route.guards, &request)) {
+            Ok(Ok(())) => {}
+            Ok(Err(reply)) => {
+                let reply = Cell::new(Some(reply));
+                return refused(&|_| reply.take().unwrap_or_else(|| Reply::empty(Status::INTERNAL_SERVER_ERROR)));
+            }
+            Err(message) => return refused(&|request| self.panicked(request, &message)),
+        }
+        let bytes_max = match (path.body_bytes_max, route.streamed) {
+            (None, true) => u64::MAX,
+            (own, _) => own.unwrap_or(body_bytes_max) as u64,
+        };
+        if length.is_some_and(|length| length > bytes_max) {
+            return refused(&|request| self.too_large(bytes_max, request));
+        }
+        match route.streamed {
+            true => Admission::Stream { bytes_max },
+            false => Admission::Buffer { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) },
+        }
+    }
+
+    /// Runs the layers around `endpoint`; a panic anywhere is a 500.
+    fn in_layers(&self, request: &Request<'_>, endpoint: &dyn Fn(&Request<'_>) -> Reply) -> Reply {
+        let guarded = |request: &Request<'_>| {
+            catch_panic(|| endpoint(request)).unwrap_or_else(|message| self.panicked(request, &message))
+        };
+        if self.layers.is_empty() {
+            return guarded(request);
+        }
+        catch_panic(|| Next::new(&self.layers, &guarded).run(request))
+            .unwrap_or_else(|message| self.panicked(request, &message))
     }
 
     /// The error reply for a refusal, in the shape of the hook.
@@ -158,57 +317,73 @@ impl Router {
             .with_status(refusal.status)
     }
 
+    fn too_large(&self, bytes_max: u64, request: &Request<'_>) -> Reply {
+        let reason = format!("the body is too large, at most {bytes_max} bytes are taken here");
+        let status = Status::CONTENT_TOO_LARGE;
+        self.refuse(&Refusal { status, reason: &reason, request: Some(request) })
+    }
+
     fn panicked(&self, request: &Request<'_>, message: &str) -> Reply {
         log::error!("handler of {} {} panicked: {message}", request.method(), request.path());
         let reason = "the handler of this request failed";
         self.refuse(&Refusal { status: Status::INTERNAL_SERVER_ERROR, reason, request: Some(request) })
     }
 
-    /// The route for a path, and the request with its parameters.
-    fn find<'a>(&'a self, request: Request<'a>) -> (Option<&'a Route>, Request<'a>) {
-        if let Some(&index) = self.fixed.get(request.path()) {
-            return (Some(&self.routes[index]), request);
+    /// What a request leads to, and the request that knows it.
+    fn find<'a>(&'a self, request: Request<'a>) -> (Found<'a>, Request<'a>) {
+        let method = request.method();
+        let path = self.paths.find(request.path(), |path| path.route(method).is_some());
+        match path.filter(|path| !path.routes.is_empty()) {
+            Some(path) => (Found { path: Some(path), route: path.route(method) }, request.with_route(&path.pattern)),
+            None => (Found { path: None, route: None }, request),
         }
-        for &index in &self.patterns {
-            let route = &self.routes[index];
-            if let Some(params) = match_segments(&route.segments, request.path()) {
-                let request = params.into_iter().flatten().fold(request, |r, (name, raw)| r.with_param(name, raw));
-                return (Some(route), request);
-            }
-        }
-        (None, request)
     }
 
-    fn answer(&self, route: Option<&Route>, request: &Request<'_>) -> Reply {
+    fn dispatch(&self, found: Found<'_>, request: &Request<'_>, guards: Guards) -> Reply {
+        let Found { path, route } = found;
         let method = request.method();
-        let Some(route) = route else {
-            return match &self.fallback {
+        if guards == Guards::Ask
+            && let Err(reply) = self.ask(route.map_or(&[], |route| &route.guards), request)
+        {
+            return reply;
+        }
+        match (path, route) {
+            (_, Some(route)) => (route.handler)(request),
+            (Some(path), None) if method == Method::Options => {
+                Reply::empty(Status::NO_CONTENT).header("Allow", path.allow())
+            }
+            (Some(path), None) => {
+                let reason = format!("{method} is not allowed here, only {}", path.allow());
+                let status = Status::METHOD_NOT_ALLOWED;
+                self.refuse(&Refusal { status, reason: &reason, request: Some(request) }).header("Allow", path.allow())
+            }
+            (None, None) => match &self.fallback {
                 Some(handler) => handler(request),
                 None if method == Method::Options && request.path() == "*" => Reply::empty(Status::NO_CONTENT),
                 None => {
                     let reason = format!("no such path: {}", request.path());
                     self.refuse(&Refusal { status: Status::NOT_FOUND, reason: &reason, request: Some(request) })
                 }
-            };
-        };
-        let find = |wanted: Method| route.handlers.iter().find(|(method, _)| *method == wanted);
-        let handler = find(method).or_else(|| if method == Method::Head { find(Method::Get) } else { None });
-        match handler {
-            Some((_, handler)) => handler(request),
-            None if method == Method::Options => Reply::empty(Status::NO_CONTENT).header("Allow", route.allow()),
-            None => {
-                let reason = format!("{method} is not allowed here, only {}", route.allow());
-                let status = Status::METHOD_NOT_ALLOWED;
-                self.refuse(&Refusal { status, reason: &reason, request: Some(request) }).header("Allow", route.allow())
-            }
+            },
         }
+    }
+
+    /// The guards of this router, then those of a route's own.
+    fn ask(&self, own: &[Guard], request: &Request<'_>) -> Result<(), Reply> {
+        self.guards.iter().chain(own).try_for_each(|guard| guard(request))
     }
 }
 
-impl Route {
+impl Path {
+    /// The route for a method; that of GET serves HEAD too.
+    fn route(&self, method: Method) -> Option<&Route> {
+        let find = |wanted: Method| self.routes.iter().find(|route| route.method == wanted);
+        find(method).or_else(|| if method == Method::Head { find(Method::Get) } else { None })
+    }
+
     /// The value of `Allow` (RFC 9110 §10.2.1).
     fn allow(&self) -> String {
-        let mut names: Vec<&str> = self.handlers.iter().map(|(method, _)| method.name()).collect();
+        let mut names: Vec<&str> = self.routes.iter().map(|route| route.method.name()).collect();
         if names.contains(&"GET") && !names.contains(&"HEAD") {
             names.push("HEAD");
         }
@@ -221,49 +396,8 @@ impl Route {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router").field("routes", &self.routes.len()).field("layers", &self.layers.len()).finish()
+        f.debug_struct("Router").field("layers", &self.layers.len()).field("guards", &self.guards.len()).finish()
     }
-}
-
-fn parse_pattern(pattern: &str) -> Vec<Segment> {
-    let path = pattern.strip_prefix('/').unwrap_or_else(|| panic!("the pattern {pattern:?} does not begin with /"));
-    let segments: Vec<Segment> = path
-        .split('/')
-        .map(|segment| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-            Some(name) => match name.strip_prefix('*') {
-                Some(rest) => Segment::Rest(rest.to_string()),
-                None => Segment::Param(name.to_string()),
-            },
-            None => Segment::Fixed(segment.to_string()),
-        })
-        .collect();
-    let params = segments.iter().filter(|segment| !matches!(segment, Segment::Fixed(_))).count();
-    assert!(params <= PARAMS_MAX, "the pattern {pattern:?} has more than {PARAMS_MAX} parameters");
-    let rest = segments.iter().position(|segment| matches!(segment, Segment::Rest(_)));
-    assert!(rest.is_none_or(|at| at + 1 == segments.len()), "{{*rest}} is not last in {pattern:?}");
-    segments
-}
-
-/// The parameters of `path` under a pattern, or `None` when it does not match.
-fn match_segments<'a>(segments: &'a [Segment], path: &'a str) -> Option<[Option<(&'a str, &'a str)>; PARAMS_MAX]> {
-    let mut params = [None; PARAMS_MAX];
-    let mut slots = params.iter_mut();
-    let mut rest = Some(path.strip_prefix('/')?);
-    for segment in segments {
-        let text = rest?;
-        let (head, tail) = text.split_once('/').map_or((text, None), |(head, tail)| (head, Some(tail)));
-        rest = tail;
-        match segment {
-            Segment::Fixed(fixed) if fixed == head => {}
-            Segment::Param(name) if !head.is_empty() => *slots.next()? = Some((name.as_str(), head)),
-            Segment::Rest(name) => {
-                *slots.next()? = Some((name.as_str(), text));
-                rest = None;
-            }
-            _ => return None,
-        }
-    }
-    rest.is_none().then_some(params)
 }
 
 #[cfg(test)]

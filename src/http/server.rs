@@ -12,8 +12,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 
 use super::adapter::Http1;
+use super::budget::Budget;
 use super::limits::Limits;
-use super::responder::News;
+use super::news::News;
 use super::router::Router;
 use crate::reactor::{self, Control, Listener, Loops};
 
@@ -24,6 +25,8 @@ pub struct ServerConfig {
     pub threads: usize,
     /// Open connections in all; more are answered 503 and closed. Default 10,000.
     pub connections_max: usize,
+    /// Request bodies that are being put together, in all, in bytes; beyond that a request is answered 503. Default 256 MiB.
+    pub body_bytes_in_all_max: usize,
     /// How long running answers get to finish after a signal. Default 30 s.
     pub drain_timeout: Duration,
     pub limits: Limits,
@@ -35,6 +38,7 @@ impl Default for ServerConfig {
         ServerConfig {
             threads,
             connections_max: 10_000,
+            body_bytes_in_all_max: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             limits: Limits::default(),
         }
@@ -69,7 +73,7 @@ impl Server {
 
     /// Starts the loops and returns.
     pub fn start(self, router: Router) -> io::Result<Running> {
-        let ServerConfig { threads, connections_max, drain_timeout, limits } = self.config;
+        let ServerConfig { threads, connections_max, body_bytes_in_all_max, drain_timeout, limits } = self.config;
         let config = reactor::Config {
             threads,
             connections_max,
@@ -79,9 +83,10 @@ impl Server {
         };
         let requests: Vec<Arc<AtomicU64>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
         let router = Arc::new(router);
+        let budget = Arc::new(Budget::new(body_bytes_in_all_max));
         let addr = self.listener.local_addr();
         let loops = reactor::start(self.listener, &config, |index| {
-            Http1::new(Arc::clone(&router), limits.clone(), Arc::clone(&requests[index]))
+            Http1::new(Arc::clone(&router), limits.clone(), Arc::clone(&budget), Arc::clone(&requests[index]))
         })?;
         let draining = Arc::default();
         let handle = ServerHandle { control: loops.control(), requests: requests.into(), draining };

@@ -2,8 +2,11 @@
 //!
 //! Knows the event format only; framing, pings and back-pressure are the connection's.
 
+use std::time::Duration;
+
+use super::pipe::Stream;
 use super::reply::Reply;
-use super::responder::Stream;
+
 use super::types::Status;
 
 /// A comment, which clients ignore: it keeps proxies from closing a quiet stream, and finds peers that have gone.
@@ -28,27 +31,37 @@ impl Sse {
         (headers.iter().fold(head, |head, (name, value)| head.header(name, value)), PING)
     }
 
-    /// Sends an event. Data of several lines becomes several `data:` lines, which the client joins again.
+    /// Sends an event that is data only. Data of several lines becomes several `data:` lines, which the client joins again.
     pub fn event(&self, data: &str) {
-        self.stream.write_with(|out| push_event(out, None, data));
+        self.send(&Event::new(data));
     }
 
     /// Sends an event with a name.
     pub fn event_named(&self, name: &str, data: &str) {
-        self.stream.write_with(|out| push_event(out, Some(name), data));
+        self.send(&Event::new(data).name(name));
+    }
+
+    /// Sends an event. To a client that has gone nothing is sent: see [`is_closed`](Sse::is_closed).
+    pub fn send(&self, event: &Event<'_>) {
+        self.write_with(|out| event.render(out));
     }
 
     /// Sends a comment, which clients ignore.
     pub fn comment(&self, text: &str) {
-        self.stream.write_with(|out| {
+        self.write_with(|out| {
             push_field(out, ":", text);
             out.push(b'\n');
         });
     }
 
+    fn write_with(&self, render: impl FnOnce(&mut Vec<u8>)) {
+        // A stream of events has no length to keep to; that its client has gone is for `is_closed` to say.
+        let _gone = self.stream.write_with(render).is_err();
+    }
+
     /// Ends the stream well.
     pub fn close(self) {
-        self.stream.close();
+        let _gone = self.stream.close().is_err();
     }
 
     /// Whether the client has gone, or was cut off because it read too slowly. One atomic read.
@@ -67,13 +80,54 @@ impl Sse {
     }
 }
 
-fn push_event(out: &mut Vec<u8>, name: Option<&str>, data: &str) {
-    if let Some(name) = name {
-        // The format has no way to write a name of several lines: only the first one counts.
-        push_field(out, "event:", lines(name).next().unwrap_or(""));
+/// One event. A client that loses its stream comes back after `retry`, and says the last `id` that it has seen
+/// ([`Request::last_event_id`](super::Request::last_event_id)).
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    data: &'a str,
+    name: Option<&'a str>,
+    id: Option<&'a str>,
+    retry: Option<Duration>,
+}
+
+impl<'a> Event<'a> {
+    pub fn new(data: &'a str) -> Event<'a> {
+        Event { data, name: None, id: None, retry: None }
     }
-    push_field(out, "data:", data);
-    out.push(b'\n');
+
+    /// The type that listeners of the client subscribe to. Of several lines only the first counts.
+    pub fn name(mut self, name: &'a str) -> Event<'a> {
+        self.name = Some(name);
+        self
+    }
+
+    /// What the client sends back as `Last-Event-ID`. Of several lines only the first counts; clients ignore one with a
+    /// NUL in it.
+    pub fn id(mut self, id: &'a str) -> Event<'a> {
+        self.id = Some(id);
+        self
+    }
+
+    /// How long the client waits before it connects again, to the millisecond.
+    pub fn retry(mut self, retry: Duration) -> Event<'a> {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Appends the event as it is sent.
+    pub(crate) fn render(&self, out: &mut Vec<u8>) {
+        // The format has no way to write a name or an id of several lines.
+        for (field, value) in [("event:", self.name), ("id:", self.id)] {
+            if let Some(value) = value {
+                push_field(out, field, lines(value).next().unwrap_or(""));
+            }
+        }
+        if let Some(retry) = self.retry {
+            push_field(out, "retry:", &retry.as_millis().to_string());
+        }
+        push_field(out, "data:", self.data);
+        out.push(b'\n');
+    }
 }
 
 /// One line `field value` for each line of the value, so that no value can start a field of its own.
@@ -93,7 +147,6 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[track_caller]
     fn check(send: impl FnOnce(&Sse), expected: &str) {
@@ -116,6 +169,10 @@ mod tests {
         check(|sse| sse.event("a\nb\r\nc\rd\n"), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n");
         check(|sse| sse.event_named("error", "x"), "event: error\ndata: x\n\n");
         check(|sse| sse.event_named("a\ndata: b", "x"), "event: a\ndata: x\n\n");
+        check(
+            |sse| sse.send(&Event::new("x").id("7\n8").name("tick").retry(Duration::from_millis(1500))),
+            "event: tick\nid: 7\nretry: 1500\ndata: x\n\n",
+        );
         check(|sse| sse.comment("hi\nho"), ": hi\n: ho\n\n");
     }
 }

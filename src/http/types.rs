@@ -19,16 +19,20 @@ pub enum Method {
 impl Method {
     /// The method with this name. Names are case-sensitive: `get` is not GET.
     pub fn from_name(name: &str) -> Option<Method> {
+        Method::from_bytes(name.as_bytes())
+    }
+
+    pub(crate) fn from_bytes(name: &[u8]) -> Option<Method> {
         Some(match name {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "DELETE" => Method::Delete,
-            "OPTIONS" => Method::Options,
-            "PATCH" => Method::Patch,
-            "TRACE" => Method::Trace,
-            "CONNECT" => Method::Connect,
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
+            b"PATCH" => Method::Patch,
+            b"TRACE" => Method::Trace,
+            b"CONNECT" => Method::Connect,
             _ => return None,
         })
     }
@@ -91,10 +95,13 @@ macro_rules! statuses {
 }
 
 statuses! {
+    SWITCHING_PROTOCOLS 101 "Switching Protocols"
     OK 200 "OK"
     CREATED 201 "Created"
     ACCEPTED 202 "Accepted"
     NO_CONTENT 204 "No Content"
+    RESET_CONTENT 205 "Reset Content"
+    PARTIAL_CONTENT 206 "Partial Content"
     MOVED_PERMANENTLY 301 "Moved Permanently"
     FOUND 302 "Found"
     SEE_OTHER 303 "See Other"
@@ -116,9 +123,12 @@ statuses! {
     CONTENT_TOO_LARGE 413 "Content Too Large"
     URI_TOO_LONG 414 "URI Too Long"
     UNSUPPORTED_MEDIA_TYPE 415 "Unsupported Media Type"
+    RANGE_NOT_SATISFIABLE 416 "Range Not Satisfiable"
     EXPECTATION_FAILED 417 "Expectation Failed"
     MISDIRECTED_REQUEST 421 "Misdirected Request"
     UNPROCESSABLE_CONTENT 422 "Unprocessable Content"
+    UPGRADE_REQUIRED 426 "Upgrade Required"
+    PRECONDITION_REQUIRED 428 "Precondition Required"
     TOO_MANY_REQUESTS 429 "Too Many Requests"
     HEADER_FIELDS_TOO_LARGE 431 "Request Header Fields Too Large"
     CLIENT_CLOSED_REQUEST 499 "Client Closed Request"
@@ -142,7 +152,7 @@ impl Status {
 
     /// Whether an answer with this status has a body at all (RFC 9110 §6.4.1).
     pub(crate) const fn has_body(self) -> bool {
-        !matches!(self.0, 204 | 304)
+        !matches!(self.0, 101 | 204 | 304)
     }
 }
 

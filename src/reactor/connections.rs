@@ -1,6 +1,7 @@
 //! The connections of one loop, in slots that are used again.
 //!
-//! Invariant: an id finds the value it was given for, or nothing. Each removal moves the slot to its next generation.
+//! Invariant: an id finds the value it was given for, or nothing. A slot that is left is given out again with its next
+//! generation.
 
 /// One connection of one loop. A slot that is used again has another generation, so an id never means two clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,80 +23,123 @@ impl ConnId {
     }
 }
 
-struct Slot<T> {
-    generation: u32,
-    value: Option<T>,
+/// Slots in one block of memory.
+const BLOCK_SLOTS: usize = 256;
+
+/// The connections of a loop, in blocks that stay where they are: growing moves nothing and wastes at most a block.
+pub(crate) struct Connections<T> {
+    blocks: Vec<Box<[Option<Occupant<T>>]>>,
+    ids: Ids,
 }
 
-pub(crate) struct Connections<T> {
-    slots: Vec<Slot<T>>,
-    free: Vec<u32>,
+struct Occupant<T> {
+    generation: u32,
+    value: T,
+}
+
+/// Gives out ids. It is apart from the slots, so that a connection can be named before it is there.
+#[derive(Default)]
+pub(crate) struct Ids {
+    /// Ids whose slots were left, in their next generation.
+    free: Vec<ConnId>,
+    /// Indices below this one have been given out.
+    next: u32,
+}
+
+impl Ids {
+    /// An id that nobody else has, until it is released.
+    pub fn reserve(&mut self) -> ConnId {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            ConnId { index: self.next - 1, generation: 0 }
+        })
+    }
+
+    pub fn release(&mut self, id: ConnId) {
+        // One less than 2^31 generations, so that no token of a connection equals those of the loop itself.
+        self.free.push(ConnId { generation: (id.generation + 1) & 0x7fff_ffff, ..id });
+    }
 }
 
 impl<T> Connections<T> {
     pub fn new() -> Connections<T> {
-        Connections { slots: Vec::new(), free: Vec::new() }
+        Connections { blocks: Vec::new(), ids: Ids::default() }
     }
 
+    /// Connections, those that only have an id so far included.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.ids.next as usize - self.ids.free.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Puts the value that `make` gives for its id into a slot; when `make` fails, the slot stays free.
-    pub fn try_insert_with<E>(&mut self, make: impl FnOnce(ConnId) -> Result<T, E>) -> Result<ConnId, E> {
-        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
-        let id = ConnId { index, generation };
-        let value = Some(make(id)?);
-        match self.slots.get_mut(index as usize) {
-            Some(slot) => {
-                self.free.pop();
-                slot.value = value;
-            }
-            None => self.slots.push(Slot { generation, value }),
+    pub fn insert(&mut self, value: T) -> ConnId {
+        let id = self.ids.reserve();
+        self.put(id, value);
+        id
+    }
+
+    /// Puts a value where its reserved id will find it.
+    pub fn put(&mut self, id: ConnId, value: T) {
+        let (block, slot) = place(id);
+        while self.blocks.len() <= block {
+            self.blocks.push((0..BLOCK_SLOTS).map(|_| None).collect());
         }
-        Ok(id)
+        self.blocks[block][slot] = Some(Occupant { generation: id.generation, value });
     }
 
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.generation == id.generation { slot.value.as_mut() } else { None }
+        self.get_with_ids(id).0
+    }
+
+    /// A connection, and the ids for those that it opens.
+    pub fn get_with_ids(&mut self, id: ConnId) -> (Option<&mut T>, &mut Ids) {
+        let (block, slot) = place(id);
+        let occupant = self.blocks.get_mut(block).and_then(|block| block[slot].as_mut());
+        let value = occupant.filter(|occupant| occupant.generation == id.generation);
+        (value.map(|occupant| &mut occupant.value), &mut self.ids)
+    }
+
+    pub fn ids_mut(&mut self) -> &mut Ids {
+        &mut self.ids
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<T> {
-        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
-        let value = slot.value.take()?;
-        // One less than 2^31 generations, so that no token of a connection equals those of the loop itself.
-        slot.generation = (slot.generation + 1) & 0x7fff_ffff;
-        self.free.push(id.index);
-        Some(value)
+        let (block, slot) = place(id);
+        let occupant = self.blocks.get_mut(block)?[slot].take_if(|occupant| occupant.generation == id.generation)?;
+        self.ids.release(id);
+        Some(occupant.value)
     }
 
     /// The ids of all connections.
     pub fn ids(&self) -> Vec<ConnId> {
-        let ids = self.slots.iter().enumerate().filter(|(_, slot)| slot.value.is_some());
-        ids.map(|(index, slot)| ConnId { index: index as u32, generation: slot.generation }).collect()
+        let slots = self.blocks.iter().flatten().zip(0..);
+        let ids = |(slot, index): (&Option<Occupant<T>>, u32)| {
+            slot.as_ref().map(|occupant| ConnId { index, generation: occupant.generation })
+        };
+        slots.filter_map(ids).collect()
     }
+}
+
+/// The block and the slot of an id.
+fn place(id: ConnId) -> (usize, usize) {
+    let index = id.index as usize;
+    (index / BLOCK_SLOTS, index % BLOCK_SLOTS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn insert(connections: &mut Connections<u32>, value: u32) -> ConnId {
-        connections.try_insert_with(|_| Ok::<_, ()>(value)).unwrap()
-    }
+    use std::collections::{HashMap, HashSet};
 
     #[test]
     fn an_old_id_finds_nobody_in_a_slot_used_again() {
         let mut connections = Connections::new();
-        let first = insert(&mut connections, 1);
+        let first = connections.insert(1);
         assert_eq!(connections.remove(first), Some(1));
-        let second = insert(&mut connections, 2);
+        let second = connections.insert(2);
         assert_eq!((first.index, first.generation + 1), (second.index, second.generation));
         assert_eq!(connections.get_mut(first), None);
         assert_eq!(connections.remove(first), None);
@@ -104,12 +148,46 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_insert_uses_no_slot() {
-        let mut connections = Connections::<u32>::new();
-        assert_eq!(connections.try_insert_with(|_| Err("no")), Err("no"));
-        assert!(connections.is_empty());
-        let id = insert(&mut connections, 1);
-        assert_eq!(id.index, 0);
+    fn a_reserved_id_finds_nobody_until_it_is_used() {
+        let mut connections = Connections::new();
+        let old = connections.insert(1);
+        connections.remove(old);
+        let id = connections.ids_mut().reserve();
+        assert_eq!(id.index, old.index);
+        assert_eq!(connections.get_mut(id), None);
+        assert_eq!(connections.remove(id), None);
+        assert_eq!((connections.len(), connections.ids()), (1, vec![]));
+        connections.put(id, 2);
+        assert_eq!(connections.get_mut(old), None);
+        assert_eq!(connections.ids(), vec![id]);
+        assert_eq!(connections.get_mut(id), Some(&mut 2));
+    }
+
+    /// Random insertions and removals over several blocks, against a map.
+    #[test]
+    fn behaves_as_a_map() {
+        let steps = if cfg!(miri) { 2_000 } else { 20_000u64 };
+        let (mut connections, mut model) = (Connections::new(), HashMap::<ConnId, u64>::new());
+        let (mut random, mut gone) = (0x9e37_79b9_7f4a_7c15u64, Vec::new());
+        for step in 0..steps {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            // Grows to some blocks, then shrinks, over and over.
+            let grow = if step / 1500 % 2 == 0 { 3 } else { 1 };
+            if random % 4 < grow {
+                let id = connections.insert(step);
+                assert_eq!(model.insert(id, step), None, "step {step}");
+            } else if let Some(id) = model.keys().nth(random as usize / 4 % model.len().max(1)).copied() {
+                assert_eq!(connections.remove(id), model.remove(&id), "step {step}");
+                gone.push(id);
+            }
+            assert_eq!(connections.len(), model.len(), "step {step}");
+        }
+        assert!(gone.iter().all(|id| connections.get_mut(*id).is_none()));
+        assert!(model.iter().all(|(id, value)| connections.get_mut(*id) == Some(&mut value.clone())));
+        let ids: HashSet<ConnId> = connections.ids().into_iter().collect();
+        assert!(ids.len() == model.len() && ids.iter().all(|id| model.contains_key(id)));
     }
 
     #[test]

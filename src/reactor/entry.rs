@@ -1,11 +1,12 @@
 //! What one connection is to its loop: its transport, the protocol's state, its stage of life and its deadlines.
 //!
 //! ```text
-//! Open ──close()──▶ Flushing ──output empty──▶ Lingering ──peer's end, or time──▶ gone
+//! Open ──close()──▶ Flushing ──output empty, something unread──▶ Lingering ──peer's end, or time──▶ gone
+//!   │                  └───────output empty, nothing unread──▶ gone
 //!   └────abort()──▶ Aborted ──▶ gone
 //! ```
 //! Closing in these stages lets the last answer arrive: closing a socket with unread bytes makes the kernel send a
-//! reset, which would destroy it on its way (RFC 9112 §9.6).
+//! reset, which would destroy it on its way (RFC 9112 §9.6). With nothing unread there is nothing to wait for.
 
 use std::time::{Duration, Instant};
 
@@ -30,12 +31,26 @@ pub(crate) struct Entry<C> {
     pub dirty: bool,
     /// On the loop's list of connections to read again.
     pub again: bool,
+    /// The protocol wants to be called in the next turn, whether there is something to read or not.
+    pub yielded: bool,
+    pub origin: Origin,
+}
+
+/// Who began a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A client.
+    Accepted,
+    /// The protocol.
+    Connected,
 }
 
 pub(crate) enum Phase {
+    /// On its way to a peer; only its deadline counts.
+    Connecting,
     Open,
     /// The rest of the output, then our end.
-    Flushing,
+    Flushing(Close),
     /// Our end is sent; waits for the peer's.
     Lingering {
         until: Instant,
@@ -45,15 +60,25 @@ pub(crate) enum Phase {
     Aborted,
 }
 
+/// How a connection ends once its output has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// At once, unless something is known to be unread.
+    Direct,
+    /// When the peer has ended too: it may still be sending.
+    Lingering,
+}
+
 /// Whose time has come.
 pub(crate) enum Expired {
     Nobody,
     Protocol,
     Connection,
+    Connect,
 }
 
 impl<C> Entry<C> {
-    pub fn new(transport: Transport, state: C) -> Entry<C> {
+    pub fn new(transport: Transport, state: C, origin: Origin) -> Entry<C> {
         Entry {
             transport,
             state,
@@ -63,6 +88,8 @@ impl<C> Entry<C> {
             armed: None,
             dirty: false,
             again: false,
+            yielded: false,
+            origin,
         }
     }
 
@@ -82,20 +109,21 @@ impl<C> Entry<C> {
         }
     }
 
-    /// Whether the next turn should read from this connection without waiting for an event.
-    pub fn wants_read(&self, input_bytes_max: usize) -> bool {
+    /// Whether the next turn should see to this connection without waiting for an event.
+    pub fn wants_turn(&self, input_bytes_max: usize) -> bool {
         match self.phase {
-            Phase::Open => self.transport.can_fill(input_bytes_max),
+            Phase::Open => self.yielded || self.transport.can_fill(input_bytes_max),
             Phase::Lingering { .. } => self.transport.readable,
-            Phase::Flushing | Phase::Aborted => false,
+            Phase::Connecting | Phase::Flushing(_) | Phase::Aborted => false,
         }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
+            Phase::Connecting => self.deadline,
             Phase::Open => [self.deadline, self.stall_deadline].into_iter().flatten().min(),
             Phase::Lingering { until, .. } => Some(until),
-            Phase::Flushing | Phase::Aborted => self.stall_deadline,
+            Phase::Flushing(_) | Phase::Aborted => self.stall_deadline,
         }
     }
 
@@ -103,6 +131,7 @@ impl<C> Entry<C> {
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         match self.phase {
             Phase::Lingering { until, .. } if until <= now => Expired::Connection,
+            Phase::Connecting if passed(self.deadline) => Expired::Connect,
             _ if passed(self.stall_deadline) => Expired::Connection,
             Phase::Open if passed(self.deadline) => Expired::Protocol,
             _ => Expired::Nobody,

@@ -1,28 +1,32 @@
 //! One event loop: one thread, its connections, and one turn after another.
 //!
 //! ```text
-//! wait ─▶ deliver events ─▶ mailbox ─▶ expired timers ─▶ flush what became dirty, once
+//! wait ─▶ deliver events ─▶ mailbox ─▶ expired timers ─▶ errands ─▶ flush what became dirty, once
 //! ```
 //!
 //! Nothing else touches what the loop owns. A connection that has more to read than its share of a turn, or whose
-//! protocol left room in its input, goes on the `again` list, and the loop does not sleep while that list is not empty.
+//! protocol left room in its input, goes on the `again` list, and the loop does not sleep while a list is not empty.
+//!
+//! How connections begin stands in `accepting` and `connecting`, how their output leaves and they end in `flushing`.
 
-use std::io::Write;
-use std::net::SocketAddr;
+mod accepting;
+mod connecting;
+mod flushing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use mio::net::TcpStream;
-use mio::{Events, Poll, Token};
+use mio::{Events, Interest, Poll, Token};
 
 use super::buffer::Pool;
 use super::connections::{ConnId, Connections};
-use super::entry::{Entry, Expired, Phase};
-use super::listener::{Accepted, Acceptor};
+use super::entry::{Entry, Expired, Origin, Phase};
+use super::errands::{Errand, LoopControl};
+use super::listener::Acceptor;
 use super::server::{Config, Counters, Handle, Letter};
 use super::timers::{Tick, Timers};
-use super::transport::{Filled, Transport};
+use super::transport::Filled;
 use super::{Io, Protocol, Wish};
 
 pub(crate) const WAKE: Token = Token(usize::MAX);
@@ -49,10 +53,14 @@ pub(crate) struct EventLoop<P: Protocol> {
     connections: Connections<Entry<P::Connection>>,
     timers: Timers<ConnId>,
     pool: Pool,
+    errands: Vec<Errand<P>>,
     dirty: Vec<ConnId>,
+    /// Became dirty by being flushed: its turn is the next one.
+    late: Vec<ConnId>,
     again: Vec<ConnId>,
     /// The memory of the one of these lists that is being worked off.
     spare: Vec<ConnId>,
+    spare_errands: Vec<Errand<P>>,
     /// Running answers may finish until then.
     drain_deadline: Option<Instant>,
     now: Instant,
@@ -79,9 +87,12 @@ impl<P: Protocol> EventLoop<P> {
             connections: Connections::new(),
             timers: Timers::new(now),
             pool: Pool::default(),
+            errands: Vec::new(),
             dirty: Vec::new(),
+            late: Vec::new(),
             again: Vec::new(),
             spare: Vec::new(),
+            spare_errands: Vec::new(),
             drain_deadline: None,
             now,
         }
@@ -89,7 +100,7 @@ impl<P: Protocol> EventLoop<P> {
 
     /// Makes this the loop that accepts.
     pub fn listen(&mut self, mut acceptor: Acceptor) -> io::Result<()> {
-        self.poll.registry().register(acceptor.socket(), LISTEN, mio::Interest::READABLE)?;
+        self.poll.registry().register(acceptor.socket(), LISTEN, Interest::READABLE)?;
         self.acceptor = Some(acceptor);
         Ok(())
     }
@@ -120,6 +131,7 @@ impl<P: Protocol> EventLoop<P> {
             }
             self.expire(&mut due);
             self.accept();
+            self.do_errands();
             self.flush();
 
             self.counters.on_turn_end(self.now.elapsed());
@@ -133,7 +145,7 @@ impl<P: Protocol> EventLoop<P> {
 
     /// How long the next wait may be; `None` is until something happens.
     fn sleep(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.dirty.is_empty() {
+        if !(self.again.is_empty() && self.dirty.is_empty() && self.late.is_empty() && self.errands.is_empty()) {
             return Some(Duration::ZERO);
         }
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.next_turn(self.now));
@@ -142,6 +154,7 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     fn deliver(&mut self, events: &Events) {
+        self.dirty.append(&mut self.late);
         let mut again = mem::replace(&mut self.again, mem::take(&mut self.spare));
         for id in again.drain(..) {
             if let Some(entry) = self.connections.get_mut(id) {
@@ -164,8 +177,11 @@ impl<P: Protocol> EventLoop<P> {
                     let hung_up = event.is_read_closed() || event.is_error();
                     entry.transport.hung_up |= hung_up;
                     entry.transport.readable |= event.is_readable() || hung_up;
-                    if event.is_writable() || event.is_write_closed() || event.is_error() {
-                        self.mark_dirty(id);
+                    let writable = event.is_writable() || event.is_write_closed() || event.is_error();
+                    match entry.phase {
+                        Phase::Connecting => self.on_connect_event(id),
+                        _ if writable && !entry.transport.output.is_empty() => self.mark_dirty(id),
+                        _ => {}
                     }
                     self.read(id);
                 }
@@ -180,16 +196,22 @@ impl<P: Protocol> EventLoop<P> {
         for _ in 0..READS_PER_TURN {
             let Some(entry) = self.connections.get_mut(id) else { return };
             match &mut entry.phase {
-                Phase::Open => match entry.transport.fill(self.config.input_bytes_max, &mut self.pool) {
-                    Ok(Filled::Some) => self.call(id, P::on_readable),
-                    Ok(Filled::Nothing) if called || entry.transport.input.is_empty() => return,
-                    Ok(Filled::Nothing) => self.call(id, P::on_readable),
-                    Err(e) => {
-                        log::debug!("a connection broke while reading: {e}");
-                        return self.remove(id);
+                Phase::Open => {
+                    let yielded = mem::take(&mut entry.yielded);
+                    match entry.transport.fill(self.config.input_bytes_max, &mut self.pool) {
+                        Ok(Filled::Nothing) if !yielded && (called || entry.transport.input.is_empty()) => return,
+                        Ok(Filled::Some | Filled::Nothing) => {
+                            if !self.call(id, P::on_readable) {
+                                break;
+                            }
+                        }
+                        Err(e) => {
+                            log::debug!("a connection broke while reading: {e}");
+                            return self.remove(id);
+                        }
                     }
-                },
-                Phase::Flushing | Phase::Aborted => return,
+                }
+                Phase::Connecting | Phase::Flushing(_) | Phase::Aborted => return,
                 Phase::Lingering { reads_left, .. } => {
                     *reads_left = reads_left.saturating_sub(1);
                     let spent = *reads_left == 0;
@@ -205,36 +227,55 @@ impl<P: Protocol> EventLoop<P> {
         self.run_again(id);
     }
 
-    /// Calls the protocol with a connection's buffers, then sees to what it left behind.
-    fn call(&mut self, id: ConnId, act: impl FnOnce(&mut P, &mut P::Connection, &mut Io<'_, P::Message>)) {
-        let Some(entry) = self.connections.get_mut(id) else { return };
+    /// Calls the protocol with a connection's buffers, then sees to what it left behind. Whether it may be called again
+    /// in this turn.
+    fn call(&mut self, id: ConnId, act: impl FnOnce(&mut P, &mut P::Connection, &mut Io<'_, P>)) -> bool {
+        let (Some(entry), ids) = self.connections.get_with_ids(id) else { return false };
         if !matches!(entry.phase, Phase::Open) {
-            return;
+            return false;
         }
-        self.pool.lend(&mut entry.transport.output);
+        self.pool.lend(entry.transport.output.buffer());
+        let draining = self.drain_deadline.is_some();
         let mut io = Io {
             now: self.now,
             id,
-            handle: &self.handle,
+            control: LoopControl { now: self.now, draining, handle: &self.handle, ids, errands: &mut self.errands },
             input: &mut entry.transport.input,
             output: &mut entry.transport.output,
             input_ended: entry.transport.ended,
-            draining: self.drain_deadline.is_some(),
             deadline: &mut entry.deadline,
             wish: Wish::None,
         };
         act(&mut self.protocol, &mut entry.state, &mut io);
         match io.wish {
             Wish::None => {}
-            Wish::Close => (entry.phase, entry.deadline) = (Phase::Flushing, None),
+            Wish::Yield => entry.yielded = true,
+            Wish::Close(close) => (entry.phase, entry.deadline) = (Phase::Flushing(close), None),
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }
         self.pool.take_back(&mut entry.transport.input);
-        self.pool.take_back(&mut entry.transport.output);
-        if !entry.transport.output.is_empty() || !matches!(entry.phase, Phase::Open) {
+        self.pool.take_back(entry.transport.output.buffer());
+        let (open, yielded) = (matches!(entry.phase, Phase::Open), entry.yielded);
+        if !entry.transport.output.is_empty() || !open {
             self.mark_dirty(id);
         }
+        if yielded {
+            self.run_again(id);
+        }
         self.arm(id);
+        open && !yielded
+    }
+
+    /// Calls the protocol for no connection in particular.
+    fn call_loop(&mut self, act: impl FnOnce(&mut P, &mut LoopControl<'_, P>)) {
+        let mut control = LoopControl {
+            now: self.now,
+            draining: self.drain_deadline.is_some(),
+            handle: &self.handle,
+            ids: self.connections.ids_mut(),
+            errands: &mut self.errands,
+        };
+        act(&mut self.protocol, &mut control);
     }
 
     /// Opens the mail. `false` when the loop is to end at once.
@@ -242,9 +283,9 @@ impl<P: Protocol> EventLoop<P> {
         self.handle.take_letters(letters);
         for letter in letters.drain(..) {
             match letter {
-                Letter::Message(id, message) => {
-                    self.call(id, |protocol, state, io| protocol.on_message(state, message, io));
-                    self.run_again(id);
+                Letter::Message(id, message) => self.hand_over(id, message),
+                Letter::LoopMessage(message) => {
+                    self.call_loop(|protocol, control| protocol.on_loop_message(message, control));
                 }
                 Letter::Adopt(socket, peer) => self.adopt(socket, peer),
                 Letter::Drain(deadline) => self.drain(deadline),
@@ -255,6 +296,24 @@ impl<P: Protocol> EventLoop<P> {
             }
         }
         true
+    }
+
+    fn do_errands(&mut self) {
+        let mut errands = mem::replace(&mut self.errands, mem::take(&mut self.spare_errands));
+        for errand in errands.drain(..) {
+            match errand {
+                Errand::Message(id, message) => self.hand_over(id, message),
+                Errand::Connect(connect) => self.connect(*connect),
+            }
+        }
+        self.spare_errands = errands;
+    }
+
+    /// Gives a connection its message.
+    fn hand_over(&mut self, id: ConnId, message: P::Message) {
+        self.call(id, |protocol, state, io| protocol.on_message(state, message, io));
+        self.run_again(id);
+        self.flush_if_many();
     }
 
     fn expire(&mut self, due: &mut Vec<(Tick, ConnId)>) {
@@ -268,10 +327,12 @@ impl<P: Protocol> EventLoop<P> {
             match entry.expired(self.now) {
                 Expired::Nobody => self.arm(id),
                 Expired::Connection => self.remove(id),
+                Expired::Connect => self.fail_connect(id, io::ErrorKind::TimedOut.into()),
                 Expired::Protocol => {
                     entry.deadline = None;
                     self.call(id, P::on_deadline);
                     self.run_again(id);
+                    self.flush_if_many();
                 }
             }
         }
@@ -282,114 +343,6 @@ impl<P: Protocol> EventLoop<P> {
         }
     }
 
-    fn accept(&mut self) {
-        let Some(mut acceptor) = self.acceptor.take() else { return };
-        acceptor.accept(self.now, |accepted| self.place(accepted));
-        self.acceptor = Some(acceptor);
-    }
-
-    /// Gives a new connection to its loop.
-    fn place(&mut self, accepted: Accepted) {
-        match accepted {
-            Accepted::For(index, socket, peer) => match self.others.get(index) {
-                Some(other) if !other.is(&self.handle) => other.post(Letter::Adopt(socket, peer)),
-                _ => self.adopt(socket, peer),
-            },
-            Accepted::TooMany(mut socket) => {
-                self.counters.on_refused();
-                // One attempt: a client that is not even taken in gets no buffer.
-                if let Err(e) = socket.write(self.protocol.refusal()) {
-                    log::debug!("cannot refuse a connection: {e}");
-                }
-            }
-        }
-    }
-
-    fn adopt(&mut self, socket: TcpStream, peer: SocketAddr) {
-        if let Err(e) = socket.set_nodelay(true) {
-            log::debug!("cannot set TCP_NODELAY: {e}");
-        }
-        let (registry, protocol, now) = (self.poll.registry(), &mut self.protocol, self.now);
-        let inserted = self.connections.try_insert_with(|id| {
-            let mut transport = Transport::new(socket);
-            transport.register(registry, id.to_token())?;
-            Ok::<_, io::Error>(Entry::new(transport, protocol.on_open(peer, now)))
-        });
-        match inserted {
-            Ok(id) => {
-                self.counters.on_opened();
-                self.call(id, P::on_ready);
-            }
-            Err(e) => {
-                log::warn!("cannot watch a new connection: {e}");
-                self.counters.on_closed();
-            }
-        }
-    }
-
-    /// Stops accepting, and tells every connection.
-    fn drain(&mut self, deadline: Instant) {
-        if let Some(mut acceptor) = self.acceptor.take() {
-            // Who is in the kernel's queue already has a connection and may have sent a request: closing the listener
-            // would reset it. The other loops are told after they got theirs.
-            acceptor.on_ready();
-            while acceptor.next_turn(self.now).is_some_and(|turn| turn <= self.now) {
-                acceptor.accept(self.now, |accepted| self.place(accepted));
-            }
-            for other in self.others.iter().filter(|other| !other.is(&self.handle)) {
-                other.post(Letter::Drain(deadline));
-            }
-        }
-        self.drain_deadline = Some(self.drain_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-        for id in self.connections.ids() {
-            self.call(id, P::on_drain);
-        }
-    }
-
-    /// Writes what became dirty since the last turn. Protocols that go on now are flushed in the next one.
-    fn flush(&mut self) {
-        let mut dirty = mem::replace(&mut self.dirty, mem::take(&mut self.spare));
-        for id in dirty.drain(..) {
-            self.flush_one(id);
-        }
-        self.spare = dirty;
-    }
-
-    fn flush_one(&mut self, id: ConnId) {
-        let Some(entry) = self.connections.get_mut(id) else { return };
-        entry.dirty = false;
-        if matches!(entry.phase, Phase::Aborted) {
-            entry.transport.reset_on_close();
-            return self.remove(id);
-        }
-        let before = entry.transport.output.len();
-        if let Err(e) = entry.transport.flush(self.poll.registry(), id.to_token(), &mut self.pool) {
-            log::debug!("a connection broke while writing: {e}");
-            return self.remove(id);
-        }
-        let after = entry.transport.output.len();
-        entry.on_flushed(before, after, self.now, self.config.write_stall_timeout);
-        match entry.phase {
-            Phase::Open => {
-                self.call(id, P::on_flushed);
-                self.run_again(id);
-            }
-            Phase::Flushing if after == 0 => self.finish(id),
-            Phase::Flushing | Phase::Lingering { .. } | Phase::Aborted => self.arm(id),
-        }
-    }
-
-    /// Sends our end and waits for the peer's, unless it has come.
-    fn finish(&mut self, id: ConnId) {
-        let Some(entry) = self.connections.get_mut(id) else { return };
-        if entry.transport.ended || entry.transport.finish().is_err() {
-            return self.remove(id);
-        }
-        entry.linger(self.now);
-        self.arm(id);
-        self.run_again(id);
-    }
-
     fn mark_dirty(&mut self, id: ConnId) {
         if let Some(entry) = self.connections.get_mut(id)
             && !mem::replace(&mut entry.dirty, true)
@@ -398,10 +351,11 @@ impl<P: Protocol> EventLoop<P> {
         }
     }
 
-    /// Puts a connection on the list for the next turn when there is something to read and room for it.
+    /// Puts a connection on the list for the next turn when its protocol asked for that, or when there is something to
+    /// read and room for it.
     fn run_again(&mut self, id: ConnId) {
         let Some(entry) = self.connections.get_mut(id) else { return };
-        if entry.wants_read(self.config.input_bytes_max) && !mem::replace(&mut entry.again, true) {
+        if entry.wants_turn(self.config.input_bytes_max) && !mem::replace(&mut entry.again, true) {
             self.again.push(id);
         }
     }
@@ -418,9 +372,10 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     fn remove(&mut self, id: ConnId) {
-        if let Some(entry) = self.connections.remove(id) {
-            self.protocol.on_close(entry.state);
+        let Some(entry) = self.connections.remove(id) else { return };
+        if entry.origin == Origin::Accepted {
             self.counters.on_closed();
         }
+        self.call_loop(|protocol, control| protocol.on_close(id, entry.state, control));
     }
 }

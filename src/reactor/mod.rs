@@ -8,56 +8,78 @@
 
 mod buffer;
 mod connections;
+mod copy_file;
 mod entry;
+mod errands;
 mod event_loop;
 mod listener;
 mod mailbox;
+mod output;
+#[cfg(target_os = "linux")]
+mod sendfile;
 mod server;
 mod timers;
 mod transport;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 pub use buffer::Buffer;
 pub use connections::ConnId;
+use entry::Close;
+pub use errands::LoopControl;
 pub use listener::Listener;
+pub use output::{FileRange, Output, SharedBytes};
 pub use server::{Config, Control, Counters, Handle, Loops, start};
 
 /// What a loop speaks: one value for each loop, one `Connection` for each client.
 ///
-/// Order of calls for a connection: `on_open`, `on_ready`, then any of the others, `on_close` last and exactly once.
-pub trait Protocol: Send + 'static {
+/// Order of calls for a client: `on_open`, `on_ready`, then any of the others, `on_close` last and exactly once. For a
+/// connection that the protocol opened itself ([`LoopControl::connect`]): `on_connected`, then any of the others, or
+/// `on_connect_failed`; `on_close` last and exactly once.
+pub trait Protocol: Sized + Send + 'static {
     /// The state of one connection. It never leaves its loop.
     type Connection: 'static;
-    /// What other threads may send to a connection. A protocol bounds how many are under way.
+    /// What other threads, and other connections of the loop, may send to a connection or to the loop. A protocol
+    /// bounds how many are under way.
     type Message: Send + 'static;
 
     /// A client has connected.
     fn on_open(&mut self, peer: SocketAddr, now: Instant) -> Self::Connection;
 
     /// The connection is in its place: a deadline may be set, a greeting sent.
-    fn on_ready(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self::Message>) {}
+    fn on_ready(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
 
     /// There may be more input, or the input has ended ([`Io::input_ended`]). Also called again while input is left over.
-    fn on_readable(&mut self, connection: &mut Self::Connection, io: &mut Io<'_, Self::Message>);
+    fn on_readable(&mut self, connection: &mut Self::Connection, io: &mut Io<'_, Self>);
 
-    /// Another thread has sent a message.
-    fn on_message(&mut self, _c: &mut Self::Connection, _message: Self::Message, _io: &mut Io<'_, Self::Message>) {}
+    /// A connection that this protocol opened is there: output may be written.
+    fn on_connected(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
+
+    /// A connection that this protocol opened has not come about: it was refused, cannot be reached, or its deadline
+    /// has passed (`TimedOut`). Only `on_close` follows.
+    fn on_connect_failed(&mut self, _c: &mut Self::Connection, _error: io::Error, _loop: &mut LoopControl<'_, Self>) {}
+
+    /// Another thread has sent a message, or another connection of this loop.
+    fn on_message(&mut self, _c: &mut Self::Connection, _message: Self::Message, _io: &mut Io<'_, Self>) {}
 
     /// The deadline has passed; it is set no more.
-    fn on_deadline(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self::Message>) {}
+    fn on_deadline(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
 
     /// Output was written; what the kernel did not take is still there.
-    fn on_flushed(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self::Message>) {}
+    fn on_flushed(&mut self, _connection: &mut Self::Connection, _io: &mut Io<'_, Self>) {}
 
     /// The server is ending: finish what is under way and close. An idle connection closes now.
-    fn on_drain(&mut self, _connection: &mut Self::Connection, io: &mut Io<'_, Self::Message>) {
+    fn on_drain(&mut self, _connection: &mut Self::Connection, io: &mut Io<'_, Self>) {
         io.close();
     }
 
-    /// The connection has gone, for whatever reason.
-    fn on_close(&mut self, _connection: Self::Connection) {}
+    /// The connection has gone, for whatever reason, and its id finds nobody any more.
+    fn on_close(&mut self, _id: ConnId, _connection: Self::Connection, _loop: &mut LoopControl<'_, Self>) {}
+
+    /// Another thread has sent a message to the loop as a whole.
+    fn on_loop_message(&mut self, _message: Self::Message, _loop: &mut LoopControl<'_, Self>) {}
 
     /// A turn of the loop begins.
     fn on_turn(&mut self, _now: Instant) {}
@@ -69,17 +91,16 @@ pub trait Protocol: Send + 'static {
 }
 
 /// One connection as its protocol sees it during a call.
-pub struct Io<'a, M> {
+pub struct Io<'a, P: Protocol> {
     /// The time of this turn.
     pub now: Instant,
     /// Bytes that arrived; the protocol consumes what it understood.
     pub input: &'a mut Buffer,
     /// Bytes to send; the loop writes them at the end of the turn.
-    pub output: &'a mut Buffer,
+    pub output: &'a mut Output,
     id: ConnId,
-    handle: &'a Handle<M>,
+    control: LoopControl<'a, P>,
     input_ended: bool,
-    draining: bool,
     deadline: &'a mut Option<Instant>,
     wish: Wish,
 }
@@ -87,19 +108,25 @@ pub struct Io<'a, M> {
 /// What the protocol wants to become of its connection.
 enum Wish {
     None,
-    Close,
+    Yield,
+    Close(Close),
     Abort,
 }
 
-impl<M> Io<'_, M> {
+impl<'a, P: Protocol> Io<'a, P> {
     /// The name of this connection for messages.
     pub fn id(&self) -> ConnId {
         self.id
     }
 
-    /// The way for messages to this connection's loop.
-    pub fn handle(&self) -> &Handle<M> {
-        self.handle
+    /// The way for messages to this connection's loop, from other threads.
+    pub fn handle(&self) -> &Handle<P::Message> {
+        self.control.handle()
+    }
+
+    /// What concerns the loop as a whole: messages to its other connections, and new connections.
+    pub fn control(&mut self) -> &mut LoopControl<'a, P> {
+        &mut self.control
     }
 
     /// Whether the peer has finished sending, and `input` holds the last of it.
@@ -109,7 +136,7 @@ impl<M> Io<'_, M> {
 
     /// Whether the server is ending.
     pub fn draining(&self) -> bool {
-        self.draining
+        self.control.draining()
     }
 
     /// When to call [`Protocol::on_deadline`], in place of what was set before.
@@ -117,9 +144,35 @@ impl<M> Io<'_, M> {
         *self.deadline = deadline;
     }
 
-    /// Sends what is in `output`, then closes, in stages, so that it arrives. No calls but `on_close` follow.
+    /// Asks for [`Protocol::on_readable`] in the next turn, even if nothing more arrives: for a protocol that leaves
+    /// input on purpose, to let others have their turn.
+    pub fn yield_now(&mut self) {
+        if matches!(self.wish, Wish::None) {
+            self.wish = Wish::Yield;
+        }
+    }
+
+    /// Sends what is in `output`, then closes. For a peer that has said all it will say: when nothing that it sent is
+    /// unread, the connection is gone at once; else this is [`close_lingering`](Io::close_lingering).
+    /// No calls but `on_close` follow.
     pub fn close(&mut self) {
-        self.wish = Wish::Close;
+        if !self.is_closing() {
+            self.wish = Wish::Close(Close::Direct);
+        }
+    }
+
+    /// Sends what is in `output`, then our end, and reads on for up to two seconds until the peer's. For a peer that
+    /// may still be sending: bytes that arrive at a closed socket cause a reset, which can destroy what the peer has
+    /// not read yet (RFC 9112 §9.6). No calls but `on_close` follow.
+    pub fn close_lingering(&mut self) {
+        if !matches!(self.wish, Wish::Abort) {
+            self.wish = Wish::Close(Close::Lingering);
+        }
+    }
+
+    /// Whether one of the ways to close was chosen in this call.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.wish, Wish::Close(_) | Wish::Abort)
     }
 
     /// Closes at once with a reset, which the peer cannot take for an orderly end.

@@ -43,12 +43,13 @@ impl Default for Config {
 /// What reaches a loop from outside.
 pub(crate) enum Letter<M> {
     Message(ConnId, M),
+    LoopMessage(M),
     Adopt(TcpStream, SocketAddr),
     Drain(Instant),
     Stop,
 }
 
-/// Sends messages to the connections of one loop, from any thread.
+/// Sends messages to one loop and its connections, from any thread.
 pub struct Handle<M> {
     mailbox: Arc<Mailbox<Letter<M>>>,
 }
@@ -63,6 +64,11 @@ impl<M> Handle<M> {
     /// Leaves a message for a connection. If the connection has gone, nobody gets it.
     pub fn send(&self, to: ConnId, message: M) {
         self.post(Letter::Message(to, message));
+    }
+
+    /// Leaves a message for the protocol of the loop, [`Protocol::on_loop_message`].
+    pub fn send_to_loop(&self, message: M) {
+        self.post(Letter::LoopMessage(message));
     }
 
     pub(crate) fn post(&self, letter: Letter<M>) {
@@ -247,6 +253,11 @@ impl<M> Control<M> {
     /// Cuts all connections and ends the loops.
     pub fn stop(&self) {
         self.handles.iter().for_each(|handle| handle.post(Letter::Stop));
+    }
+
+    /// The ways to each loop, for messages from outside.
+    pub fn handles(&self) -> &[Handle<M>] {
+        &self.handles
     }
 
     /// The counters of each loop.

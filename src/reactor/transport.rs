@@ -1,28 +1,45 @@
-//! A socket with its two buffers: bytes in, bytes out, until the kernel says `WouldBlock`.
+//! A socket with its input and its output: bytes in, bytes out, until the kernel says `WouldBlock`.
 //!
 //! Knows no protocol. mio is edge-triggered: `readable` stays set until a read has shown that nothing is left, so a
 //! connection that was left alone in between loses nothing.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use super::buffer::{BLOCK_BYTES, Buffer, Pool};
+#[cfg(not(target_os = "linux"))]
+use super::copy_file::send_file;
+use super::output::{Output, Sink, Written};
+#[cfg(target_os = "linux")]
+use super::sendfile::send_file;
+
+/// Bytes written for one connection in one turn, so that a large download leaves time for the others.
+const WRITE_BYTES_PER_TURN: usize = 1 << 20;
+
+/// Tells the kernel that a file follows, so that a head does not leave as a packet of its own.
+#[cfg(target_os = "linux")]
+const MORE: i32 = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: i32 = 0;
 
 pub(crate) struct Transport {
     socket: TcpStream,
     pub input: Buffer,
-    pub output: Buffer,
+    pub output: Output,
     /// A read may give something.
     pub readable: bool,
     /// The kernel announced the end or an error: read until it shows.
     pub hung_up: bool,
     /// The peer has finished sending, and all that it sent has been read.
     pub ended: bool,
-    watches_writable: bool,
+    /// What the poll has been asked to announce.
+    watched: Option<Interest>,
 }
 
 /// What came of filling the input.
@@ -35,20 +52,52 @@ pub(crate) enum Filled {
 }
 
 impl Transport {
+    /// A socket that may have something to read and is not watched.
     pub fn new(socket: TcpStream) -> Transport {
         Transport {
             socket,
             input: Buffer::default(),
-            output: Buffer::default(),
-            readable: false,
+            output: Output::default(),
+            readable: true,
             hung_up: false,
             ended: false,
-            watches_writable: false,
+            watched: None,
         }
     }
 
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, Interest::READABLE)
+    /// Asks for events, unless that was done. What is true already is announced at once, so it is never too late for
+    /// this: a connection that closes in the turn that took it in is never watched at all.
+    pub fn watch(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self.watched {
+            Some(watched) if watched == interest | watched => return Ok(()),
+            Some(_) => registry.reregister(&mut self.socket, token, interest)?,
+            None => registry.register(&mut self.socket, token, interest)?,
+        }
+        self.watched = Some(interest);
+        Ok(())
+    }
+
+    /// Whether a connection that is being opened is there now.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn is_connected(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => {
+                self.socket.set_nodelay(true)?;
+                Ok(true)
+            }
+            Err(e) if e.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether nothing is known to be unread, here or in the kernel: closing now costs the peer nothing.
+    pub fn is_drained(&self) -> bool {
+        self.ended || (self.input.is_empty() && !self.readable)
     }
 
     /// Whether a read may give something and there is room for it.
@@ -100,24 +149,15 @@ impl Transport {
         }
     }
 
-    /// Writes until the output is empty or the kernel takes no more; asks for writability only then.
-    pub fn flush(&mut self, registry: &Registry, token: Token, pool: &mut Pool) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match retry(|| self.socket.write(self.output.as_slice())) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => self.output.consume(count),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    if !self.watches_writable {
-                        registry.reregister(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)?;
-                        self.watches_writable = true;
-                    }
-                    return Ok(());
-                }
-                Err(e) => return Err(e),
-            }
+    /// Writes until the output is empty, the kernel takes no more, or this turn's share has gone. Asks for writability
+    /// only when the kernel takes no more.
+    pub fn flush(&mut self, registry: &Registry, token: Token, pool: &mut Pool) -> io::Result<Written> {
+        let written = self.output.write_to(&mut self.socket, WRITE_BYTES_PER_TURN)?;
+        if written == Written::Blocked {
+            self.watch(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         }
-        pool.take_back(&mut self.output);
-        Ok(())
+        pool.take_back(self.output.buffer());
+        Ok(written)
     }
 
     /// Tells the peer that nothing more will come.
@@ -127,9 +167,27 @@ impl Transport {
 
     /// Makes the coming close a reset, which the peer cannot take for an orderly end.
     pub fn reset_on_close(&self) {
-        if let Err(e) = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
+        if let Err(e) = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
             log::debug!("cannot reset a connection: {e}");
         }
+    }
+}
+
+impl Sink for TcpStream {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| self.write(bytes))
+    }
+
+    fn send_parts(&mut self, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        match (parts, more) {
+            ([part], false) => self.send(part),
+            (_, false) => retry(|| self.write_vectored(parts)),
+            (_, true) => retry(|| SockRef::from(&*self).send_vectored_with_flags(parts, MORE)),
+        }
+    }
+
+    fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+        retry(|| send_file(self, file, offset, len))
     }
 }
 

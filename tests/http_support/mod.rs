@@ -1,5 +1,7 @@
 //! A server on a free port, and a client that reads answers byte-exactly. Blocking and plain, so that it is an oracle.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use sconce::http::{Router, Running, Server, ServerConfig};
 
 /// Nothing in these tests takes that long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn serve(router: Router) -> Running {
     serve_with(router, ServerConfig { threads: 1, ..ServerConfig::default() })
@@ -72,7 +74,7 @@ impl Client {
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_to_head();
         answer.body = match (answer.header("content-length"), answer.header("transfer-encoding")) {
-            (Some(length), _) => self.take(length.parse().unwrap()),
+            (Some(length), _) => self.exactly(length.parse().unwrap()),
             (None, Some("chunked")) => self.chunks(),
             (None, _) if answer.status == 204 || answer.status == 304 => Vec::new(),
             (None, _) => self.rest(),
@@ -98,7 +100,7 @@ impl Client {
     /// The next chunk; empty is the last one.
     pub fn chunk(&mut self) -> Vec<u8> {
         let size = usize::from_str_radix(&self.line(), 16).unwrap();
-        let chunk = self.take(size);
+        let chunk = self.exactly(size);
         assert_eq!(self.line(), "");
         chunk
     }
@@ -131,7 +133,8 @@ impl Client {
         }
     }
 
-    fn take(&mut self, count: usize) -> Vec<u8> {
+    /// The next `count` bytes.
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.ahead.len() < count {
             self.read();
         }

@@ -1,8 +1,8 @@
 //! Answers as bytes. Framing is decided here and nowhere else: a reply cannot set it.
 
 use crate::http::reply::Reply;
-use crate::http::types::Version;
-use crate::reactor::Buffer;
+use crate::http::types::{Status, Version};
+use crate::reactor::Output;
 
 /// What an answer must know about its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,9 @@ pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// How the pieces of a streamed body are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamFraming {
+pub(crate) enum Framing {
+    /// The producer keeps to the length that it declared.
+    Length(u64),
     Chunked,
     /// HTTP/1.0: the body ends with the connection.
     UntilClose,
@@ -30,51 +32,74 @@ pub(crate) enum StreamFraming {
     NoBody,
 }
 
-/// A whole answer. `lines` are header lines in front of the reply's own; `date` is the whole line.
-pub(crate) fn reply(out: &mut Buffer, reply: &Reply, lines: &str, exchange: Exchange, date: &[u8]) {
-    start(out, reply, lines, date);
+/// A whole answer: head, and body if this answer has one. Gives the bytes of the body that are sent. `date` is the whole
+/// line. Bytes are copied: for small bodies, which most are.
+pub(crate) fn whole(out: &mut Output, reply: &Reply, exchange: Exchange, date: &[u8]) -> usize {
+    let body = reply.body();
+    if !whole_head(out, reply, body.len() as u64, exchange, date) {
+        return 0;
+    }
+    out.push(body);
+    body.len()
+}
+
+/// The head of a whole answer. Gives whether its body follows.
+pub(crate) fn whole_head(out: &mut Output, reply: &Reply, body_bytes: u64, exchange: Exchange, date: &[u8]) -> bool {
+    start(out, reply, date);
+    // RFC 9110 §15.3.6: a 205 has no body, and says so by its length.
+    let empty = reply.status() == Status::RESET_CONTENT;
     if reply.status().has_body() {
-        out.push(b"Content-Length: ");
-        decimal(out, reply.body().len());
-        out.push(b"\r\n");
+        content_length(out, if empty { 0 } else { body_bytes });
     }
     end_of_head(out, exchange);
-    if reply.status().has_body() && !exchange.head_only {
-        out.push(reply.body());
-    }
+    reply.status().has_body() && !empty && !exchange.head_only
 }
 
 /// The head of a streamed answer, and how its pieces are framed.
 pub(crate) fn stream_head(
-    out: &mut Buffer,
+    out: &mut Output,
     head: &Reply,
-    lines: &str,
+    length: Option<u64>,
     exchange: &mut Exchange,
     date: &[u8],
-) -> StreamFraming {
-    start(out, head, lines, date);
-    let framing = match exchange.version {
-        _ if !head.status().has_body() => StreamFraming::NoBody,
-        Version::Http10 => {
-            exchange.persistent = false;
-            StreamFraming::UntilClose
+) -> Framing {
+    start(out, head, date);
+    let framing = match (length, exchange.version) {
+        _ if !head.status().has_body() => Framing::NoBody,
+        _ if head.status() == Status::RESET_CONTENT => {
+            content_length(out, 0);
+            Framing::NoBody
         }
-        Version::Http11 => {
+        (Some(length), _) => {
+            content_length(out, length);
+            Framing::Length(length)
+        }
+        (None, Version::Http10) => {
+            exchange.persistent &= exchange.head_only;
+            Framing::UntilClose
+        }
+        (None, Version::Http11) => {
             out.push(b"Transfer-Encoding: chunked\r\n");
-            StreamFraming::Chunked
+            Framing::Chunked
         }
     };
     end_of_head(out, *exchange);
-    if exchange.head_only { StreamFraming::NoBody } else { framing }
+    if exchange.head_only { Framing::NoBody } else { framing }
+}
+
+/// The head of an answer after which the connection speaks another protocol (RFC 9110 §15.2.2).
+pub(crate) fn switching_head(out: &mut Output, head: &Reply, date: &[u8]) {
+    start(out, head, date);
+    out.push(b"Connection: Upgrade\r\n\r\n");
 }
 
 /// One piece of a streamed body. An empty one is nothing: as a chunk it would end the body.
-pub(crate) fn piece(out: &mut Buffer, piece: &[u8], framing: StreamFraming) {
+pub(crate) fn piece(out: &mut Output, piece: &[u8], framing: Framing) {
     match framing {
         _ if piece.is_empty() => {}
-        StreamFraming::NoBody => {}
-        StreamFraming::UntilClose => out.push(piece),
-        StreamFraming::Chunked => {
+        Framing::NoBody => {}
+        Framing::Length(_) | Framing::UntilClose => out.push(piece),
+        Framing::Chunked => {
             hexadecimal(out, piece.len());
             out.push(b"\r\n");
             out.push(piece);
@@ -83,13 +108,13 @@ pub(crate) fn piece(out: &mut Buffer, piece: &[u8], framing: StreamFraming) {
     }
 }
 
-fn start(out: &mut Buffer, reply: &Reply, lines: &str, date: &[u8]) {
+fn start(out: &mut Output, reply: &Reply, date: &[u8]) {
     match reply.status().line() {
         Some(line) => out.push(line),
         None => {
             // §4: the space after the code is there even without a reason.
             out.push(b"HTTP/1.1 ");
-            decimal(out, usize::from(reply.status().code()));
+            push_digits::<10>(out, u64::from(reply.status().code()));
             out.push(b" \r\n");
         }
     }
@@ -99,11 +124,16 @@ fn start(out: &mut Buffer, reply: &Reply, lines: &str, date: &[u8]) {
         out.push(reply.content_type().as_bytes());
         out.push(b"\r\n");
     }
-    out.push(lines.as_bytes());
     out.push(reply.header_lines().as_bytes());
 }
 
-fn end_of_head(out: &mut Buffer, exchange: Exchange) {
+fn content_length(out: &mut Output, length: u64) {
+    out.push(b"Content-Length: ");
+    push_digits::<10>(out, length);
+    out.push(b"\r\n");
+}
+
+fn end_of_head(out: &mut Output, exchange: Exchange) {
     out.push(match (exchange.persistent, exchange.version) {
         (false, _) => b"Connection: close\r\n\r\n",
         (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
@@ -111,19 +141,15 @@ fn end_of_head(out: &mut Buffer, exchange: Exchange) {
     });
 }
 
-fn decimal(out: &mut Buffer, number: usize) {
-    push_digits::<10>(out, number);
+fn hexadecimal(out: &mut Output, number: usize) {
+    push_digits::<16>(out, number as u64);
 }
 
-fn hexadecimal(out: &mut Buffer, number: usize) {
-    push_digits::<16>(out, number);
-}
-
-fn push_digits<const BASE: usize>(out: &mut Buffer, mut number: usize) {
+fn push_digits<const BASE: u64>(out: &mut Output, mut number: u64) {
     let mut digits = [0; 20];
     let mut first = digits.len();
     for slot in digits.iter_mut().rev() {
-        *slot = b"0123456789abcdef"[number % BASE];
+        *slot = b"0123456789abcdef"[(number % BASE) as usize];
         first -= 1;
         number /= BASE;
         if number == 0 {
@@ -136,8 +162,6 @@ fn push_digits<const BASE: usize>(out: &mut Buffer, mut number: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Status;
-
     const DATE: &[u8] = b"Date: D\r\n";
 
     fn exchange(version: Version, head_only: bool, persistent: bool) -> Exchange {
@@ -146,60 +170,76 @@ mod tests {
 
     #[track_caller]
     fn check(answer: &Reply, exchange: Exchange, expected: &str) {
-        let mut out = Buffer::default();
-        reply(&mut out, answer, "x-first: 1\r\n", exchange, DATE);
-        assert_eq!(str::from_utf8(out.as_slice()).unwrap(), expected);
+        let mut out = Output::default();
+        whole(&mut out, answer, exchange, DATE);
+        assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
     }
 
     #[test]
     fn whole_answers() {
         use Version::*;
-        let text = Reply::bytes(Status::OK, "a/b", &b"hello"[..]).header("x-own", "2");
+        let text = Reply::bytes(Status::OK, "a/b", &b"hello"[..]).header("x-first", "1").header("x-own", "2");
         let head = "HTTP/1.1 200 OK\r\nDate: D\r\nContent-Type: a/b\r\nx-first: 1\r\nx-own: 2\r\nContent-Length: 5\r\n";
         check(&text, exchange(Http11, false, true), &format!("{head}\r\nhello"));
         check(&text, exchange(Http11, false, false), &format!("{head}Connection: close\r\n\r\nhello"));
         check(&text, exchange(Http11, true, true), &format!("{head}\r\n"));
         check(&text, exchange(Http10, false, true), &format!("{head}Connection: keep-alive\r\n\r\nhello"));
-        let none = "HTTP/1.1 204 No Content\r\nDate: D\r\nx-first: 1\r\n\r\n";
+        let none = "HTTP/1.1 204 No Content\r\nDate: D\r\n\r\n";
         check(&Reply::empty(Status::NO_CONTENT), exchange(Http11, false, true), none);
-        let odd = "HTTP/1.1 299 \r\nDate: D\r\nx-first: 1\r\nContent-Length: 0\r\n\r\n";
+        let odd = "HTTP/1.1 299 \r\nDate: D\r\nContent-Length: 0\r\n\r\n";
         check(&Reply::empty(Status::from_code(299).unwrap()), exchange(Http11, false, true), odd);
+        let reset = "HTTP/1.1 205 Reset Content\r\nDate: D\r\nContent-Length: 0\r\n\r\n";
+        check(&Reply::bytes(Status::RESET_CONTENT, "", &b"no"[..]), exchange(Http11, false, true), reset);
     }
 
     #[test]
     fn streams() {
         use Version::*;
-        for (request, framing, expected) in [
+        for (length, request, framing, expected) in [
             (
+                None,
                 exchange(Http11, false, true),
-                StreamFraming::Chunked,
+                Framing::Chunked,
                 "Transfer-Encoding: chunked\r\n\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n",
             ),
             (
+                None,
                 exchange(Http10, false, true),
-                StreamFraming::UntilClose,
+                Framing::UntilClose,
                 "Connection: close\r\n\r\nabcdefghijklmnopqrstuvwxyz",
             ),
-            (exchange(Http11, true, true), StreamFraming::NoBody, "Transfer-Encoding: chunked\r\n\r\n"),
+            (None, exchange(Http11, true, true), Framing::NoBody, "Transfer-Encoding: chunked\r\n\r\n"),
+            (
+                Some(26),
+                exchange(Http11, false, true),
+                Framing::Length(26),
+                "Content-Length: 26\r\n\r\nabcdefghijklmnopqrstuvwxyz",
+            ),
+            (
+                Some(26),
+                exchange(Http10, true, true),
+                Framing::NoBody,
+                "Content-Length: 26\r\nConnection: keep-alive\r\n\r\n",
+            ),
         ] {
-            let (mut out, mut request) = (Buffer::default(), request);
-            let seen = stream_head(&mut out, &Reply::empty(Status::OK), "", &mut request, DATE);
+            let (mut out, mut request) = (Output::default(), request);
+            let seen = stream_head(&mut out, &Reply::empty(Status::OK), length, &mut request, DATE);
             assert_eq!(seen, framing);
             piece(&mut out, b"", framing);
             piece(&mut out, b"abcdefghijklmnopqrstuvwxyz", framing);
             let expected = format!("HTTP/1.1 200 OK\r\nDate: D\r\n{expected}");
-            assert_eq!(str::from_utf8(out.as_slice()).unwrap(), expected);
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
         }
     }
 
     #[test]
     fn numbers() {
-        for number in [0, 9, 10, 15, 16, 255, 4096, usize::MAX] {
-            let mut out = Buffer::default();
-            decimal(&mut out, number);
+        for number in [0, 9, 10, 15, 16, 255, 4096, u64::MAX] {
+            let mut out = Output::default();
+            push_digits::<10>(&mut out, number);
             out.push(b" ");
-            hexadecimal(&mut out, number);
-            assert_eq!(str::from_utf8(out.as_slice()).unwrap(), format!("{number} {number:x}"));
+            push_digits::<16>(&mut out, number);
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), format!("{number} {number:x}"));
         }
     }
 }
