@@ -61,12 +61,12 @@ def machine_busy_seconds():
 
 
 class Server:
-    def __init__(self, name, file):
+    def __init__(self, name, file, nice):
         self.name = name
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         binary = BINARIES / (name if name in ("ours", "floor") else f"peer_{name}")
-        command = ["taskset", "-c", SERVER_CORE, binary, f"127.0.0.1:{self.port}", file]
+        command = ["nice", "-n", str(nice), "taskset", "-c", SERVER_CORE, binary, f"127.0.0.1:{self.port}", file]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.pid = self.process.pid
         for _ in range(100):
@@ -164,10 +164,11 @@ def check(server, case, file_body):
 # --- how fast is it?
 
 
-def pinned(command):
-    done = subprocess.run(["taskset", "-c", LOAD_CORE, *command], capture_output=True, text=True)
+def load(command, nice):
+    prefix = ["nice", "-n", str(nice), "taskset", "-c", LOAD_CORE]
+    done = subprocess.run(prefix + command, capture_output=True, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
+        raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -178,11 +179,12 @@ def p99_millis(output):
     return value or None
 
 
-def run_wrk(server, case, seconds, script):
-    _, options, path = CASES[case]
-    options = [script if option == "PIPELINE" else option for option in options]
+def run_wrk(server, case, options, script):
+    _, flags, path = CASES[case]
+    flags = [script if flag == "PIPELINE" else flag for flag in flags]
+    command = ["wrk", "-t1", f"-d{options.seconds}", "--latency", *flags, f"http://127.0.0.1:{server.port}{path}"]
     before = cpu_nanos(server.pid)
-    output = pinned(["wrk", "-t1", f"-d{seconds}", "--latency", *options, f"http://127.0.0.1:{server.port}{path}"])
+    output = load(command, options.nice)
     cpu = cpu_nanos(server.pid) - before
     requests = int(re.search(r"(\d+) requests in", output).group(1))
     trouble = re.search(r"Socket errors.*|Non-2xx.*", output)
@@ -194,9 +196,9 @@ def run_wrk(server, case, seconds, script):
     }
 
 
-def run_fanout(server, seconds):
-    command = [BINARIES / "fanout_load", f"127.0.0.1:{server.port}", str(STREAMS), str(seconds), str(server.pid)]
-    told = json.loads(pinned(command))
+def run_fanout(server, options):
+    counts = [str(STREAMS), str(options.seconds), str(server.pid)]
+    told = json.loads(load([BINARIES / "fanout_load", f"127.0.0.1:{server.port}", *counts], options.nice))
     missed = told["events"] < 0.99 * told["events_due"]
     return {
         "per_second": told["events_per_second"],
@@ -211,7 +213,7 @@ def measure(server, case, options, script, deadline):
     while True:
         began, busy, own = time.monotonic(), machine_busy_seconds(), os.times()
         cpu = cpu_nanos(server.pid)
-        figures = run_fanout(server, options.seconds) if case == "events" else run_wrk(server, case, options.seconds, script)
+        figures = run_fanout(server, options) if case == "events" else run_wrk(server, case, options, script)
         now = os.times()
         ours = (cpu_nanos(server.pid) - cpu) / 1e9 + sum(now[:4]) - sum(own[:4])
         others = (machine_busy_seconds() - busy - ours) / (time.monotonic() - began) / os.cpu_count()
@@ -261,6 +263,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="each measurement")
     parser.add_argument("--patience", type=int, default=120, help="seconds for repeating disturbed measurements, for each case")
+    parser.add_argument("--nice", type=int, default=0, help="of servers and load; below 0 (root) they go before other programs")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     options = parser.parse_args()
     if unknown := set(options.only) - set(CASES) | set(options.servers) - set(PEERS):
@@ -273,11 +276,11 @@ def main():
     found = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        file, script = folder / "file.bin", folder / "pipeline.lua"
+        file, script = folder / "file", folder / "pipeline.lua"
         body = os.urandom(FILE_BYTES)
         file.write_bytes(body)
         script.write_text(PIPELINE)
-        servers = [Server(name, file) for name in ["ours", *options.servers]]
+        servers = [Server(name, file, options.nice) for name in ["ours", *options.servers]]
         for server in servers:
             stack.callback(server.stop)
         for case in options.only:

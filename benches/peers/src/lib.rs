@@ -36,7 +36,7 @@ impl Args {
         let mut args = env::args().skip(1);
         let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".into());
         println!("http://{addr}/");
-        Args { addr, file: args.next().unwrap_or_else(|| "/etc/hostname".into()).into() }
+        Args { addr, file: args.next().unwrap_or_else(|| "/dev/null".into()).into() }
     }
 }
 

@@ -37,7 +37,8 @@ fn main() -> io::Result<()> {
 
 fn measure(binary: &str, connections: usize, processes: usize, time: Duration) -> io::Result<()> {
     let share = connections.div_ceil(processes);
-    let servers: Vec<_> = (0..processes).map(|_| ServerProcess::start(binary, "")).collect::<io::Result<_>>()?;
+    let servers: Vec<_> =
+        (0..processes).map(|_| ServerProcess::start(binary, "/dev/null")).collect::<io::Result<_>>()?;
     // The first requests make what a server makes once.
     let quiet: Vec<_> = servers.iter().map(|server| Probe::start(server.addr, PROBE_PAUSE)).collect();
     thread::sleep(Duration::from_secs(1));

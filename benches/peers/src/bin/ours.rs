@@ -1,11 +1,12 @@
-//! Sconce: one event loop.
+//! Sconce: one event loop. `/file` is found as a file of that name in a static directory.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use peers::{Args, HELLO, MESSAGE, TICK, stamp};
-use sconce::http::{Reply, Request, Router, Server, ServerConfig, Sse, Status};
+use sconce::http::{Files, Reply, Request, Router, Server, ServerConfig, Sse};
 
 type Clients = Arc<Mutex<Vec<Sse>>>;
 
@@ -28,14 +29,8 @@ fn main() -> io::Result<()> {
 
     let router = Router::new()
         .get("/", |_: &Request<'_>| HELLO)
-        .get("/json", |_: &Request<'_>| match serde_json::to_vec(&MESSAGE) {
-            Ok(body) => Reply::bytes(Status::OK, "application/json", body),
-            Err(_) => Reply::empty(Status::INTERNAL_SERVER_ERROR),
-        })
-        .get("/file", move |_: &Request<'_>| match std::fs::read(&file) {
-            Ok(body) => Reply::bytes(Status::OK, "application/octet-stream", body),
-            Err(_) => Reply::empty(Status::NOT_FOUND),
-        })
+        .get("/json", |_: &Request<'_>| Reply::json(&MESSAGE))
+        .static_dir("/", Files::new(file.parent().unwrap_or(Path::new("/")))?)
         .get("/heap", |_: &Request<'_>| heap_bytes().to_string())
         .get("/events", move |_: &Request<'_>| stream(&clients))
         .get("/flood", move |_: &Request<'_>| stream(&flooded));

@@ -35,10 +35,12 @@ fn main() -> io::Result<()> {
     let binary: String = arguments.number("server binary")?;
     let seed = if arguments.peek().is_some() { arguments.number("seed")? } else { 1 };
     raise_descriptor_limit();
-    let file = env::temp_dir().join(format!("rude-{}.bin", process::id()));
+    let folder = env::temp_dir().join(format!("rude-{}", process::id()));
+    fs::create_dir(&folder)?;
+    let file = folder.join("file");
     fs::write(&file, vec![b'x'; FILE_BYTES])?;
     let verdict = run(&binary, &file.to_string_lossy(), seed);
-    fs::remove_file(&file)?;
+    fs::remove_dir_all(&folder)?;
     if verdict? { Ok(()) } else { Err(Error::other("the server is not back where it was")) }
 }
 
