@@ -27,8 +27,16 @@ import time
 from pathlib import Path
 
 BINARIES = Path(__file__).parent / "peers/target/release"
-PEERS = ["hyper", "axum", "actix", "ntex", "may_minihttp", "tiny_http", "floor"]
+PEERS = ["hyper", "axum", "actix", "ntex", "may_minihttp", "tiny_http"]
 SERVER_CORE, LOAD_CORE = "0", "1"
+# Not peers: binary, cores, and further arguments. On two cores wrk takes one from the second loop, so that two loops show
+# only whether a request costs more than with one.
+OURS = {
+    "ours": ("ours", SERVER_CORE),
+    "two_loops": ("ours", f"{SERVER_CORE},{LOAD_CORE}", "2"),
+    "floor": ("floor", SERVER_CORE),
+}
+FIRST = ["chrt", "--fifo", "1"]
 HELLO, FILE_BYTES = b"Hello, World!", 1 << 20
 DEPTH, STREAMS = 16, 10_000
 QUIET_SHARE = 0.1
@@ -61,12 +69,13 @@ def machine_busy_seconds():
 
 
 class Server:
-    def __init__(self, name, file, nice):
+    def __init__(self, name, file, first):
         self.name = name
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        binary = BINARIES / (name if name in ("ours", "floor") else f"peer_{name}")
-        command = ["nice", "-n", str(nice), "taskset", "-c", SERVER_CORE, binary, f"127.0.0.1:{self.port}", file]
+        binary, cores, *more = OURS.get(name, (f"peer_{name}", SERVER_CORE))
+        pinned = [*FIRST * first, "taskset", "-c", cores]
+        command = [*pinned, BINARIES / binary, f"127.0.0.1:{self.port}", file, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.pid = self.process.pid
         for _ in range(100):
@@ -164,9 +173,8 @@ def check(server, case, file_body):
 # --- how fast is it?
 
 
-def load(command, nice):
-    prefix = ["nice", "-n", str(nice), "taskset", "-c", LOAD_CORE]
-    done = subprocess.run(prefix + command, capture_output=True, text=True)
+def load(command, first):
+    done = subprocess.run([*FIRST * first, "taskset", "-c", LOAD_CORE, *command], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
     return done.stdout
@@ -184,7 +192,7 @@ def run_wrk(server, case, options, script):
     flags = [script if flag == "PIPELINE" else flag for flag in flags]
     command = ["wrk", "-t1", f"-d{options.seconds}", "--latency", *flags, f"http://127.0.0.1:{server.port}{path}"]
     before = cpu_nanos(server.pid)
-    output = load(command, options.nice)
+    output = load(command, options.first)
     cpu = cpu_nanos(server.pid) - before
     requests = int(re.search(r"(\d+) requests in", output).group(1))
     trouble = re.search(r"Socket errors.*|Non-2xx.*", output)
@@ -198,7 +206,7 @@ def run_wrk(server, case, options, script):
 
 def run_fanout(server, options):
     counts = [str(STREAMS), str(options.seconds), str(server.pid)]
-    told = json.loads(load([BINARIES / "fanout_load", f"127.0.0.1:{server.port}", *counts], options.nice))
+    told = json.loads(load([BINARIES / "fanout_load", f"127.0.0.1:{server.port}", *counts], options.first))
     missed = told["events"] < 0.99 * told["events_due"]
     return {
         "per_second": told["events_per_second"],
@@ -259,14 +267,15 @@ def arguments():
     words = lambda text: text.split(",")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=words, default=list(CASES), help=f"cases, of {','.join(CASES)}")
-    parser.add_argument("--servers", type=words, default=PEERS, help=f"peers, of {','.join(PEERS)}; ours is always there")
+    servers = [*PEERS, "floor", "two_loops"]
+    parser.add_argument("--servers", type=words, default=[*PEERS, "floor"], help=f"of {','.join(servers)}; ours is always there")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="each measurement")
     parser.add_argument("--patience", type=int, default=120, help="seconds for repeating disturbed measurements, for each case")
-    parser.add_argument("--nice", type=int, default=0, help="of servers and load; below 0 (root) they go before other programs")
+    parser.add_argument("--first", action="store_true", help="servers and load go before other programs (chrt, root)")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     options = parser.parse_args()
-    if unknown := set(options.only) - set(CASES) | set(options.servers) - set(PEERS):
+    if unknown := set(options.only) - set(CASES) | set(options.servers) - set(servers):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return options
 
@@ -280,7 +289,7 @@ def main():
         body = os.urandom(FILE_BYTES)
         file.write_bytes(body)
         script.write_text(PIPELINE)
-        servers = [Server(name, file, options.nice) for name in ["ours", *options.servers]]
+        servers = [Server(name, file, options.first) for name in ["ours", *options.servers]]
         for server in servers:
             stack.callback(server.stop)
         for case in options.only:

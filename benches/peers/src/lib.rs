@@ -23,10 +23,12 @@ pub struct Message {
 /// Between two events of a stream.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// `<program> [address] [file]`.
+/// `<program> [address] [file] [threads]`.
 pub struct Args {
     pub addr: String,
     pub file: PathBuf,
+    /// Only ours looks at it; every peer has one.
+    pub threads: usize,
 }
 
 impl Args {
@@ -36,7 +38,8 @@ impl Args {
         let mut args = env::args().skip(1);
         let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".into());
         println!("http://{addr}/");
-        Args { addr, file: args.next().unwrap_or_else(|| "/dev/null".into()).into() }
+        let file = args.next().unwrap_or_else(|| "/dev/null".into()).into();
+        Args { addr, file, threads: args.next().and_then(|word| word.parse().ok()).unwrap_or(1) }
     }
 }
 

@@ -5,7 +5,7 @@
 //! time at which it was made (`peers::now_nanos`), so that its way to here can be timed.
 
 use std::env;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -163,4 +163,20 @@ fn main() -> io::Result<()> {
         cpu as f64 / 1e3 / delivered.max(1) as f64,
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_found_whole_or_not_at_all() {
+        let line = b"5\r\ndata: 00000000000000000042\n\n";
+        for cut in 0..line.len() {
+            let expected = (cut >= 29).then_some((42, 29));
+            assert_eq!(next_stamp(&line[..cut]), expected, "cut at {cut}");
+        }
+        assert_eq!(next_stamp(b"data:00000000000000000007\n\n"), Some((7, 25)));
+        assert_eq!(next_stamp(b": ping\n\n"), None);
+    }
 }

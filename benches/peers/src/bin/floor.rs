@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
             } else if let Some(socket) = connections.get_mut(&event.token()) {
                 let served = socket.read(&mut input).and_then(|length| {
                     let requests = blank_line.find_iter(&input[..length]).count();
-                    socket.write(answers[..requests * answer.len()].as_bytes()).map(|_| length)
+                    socket.write(&answers.as_bytes()[..requests * answer.len()]).map(|_| length)
                 });
                 match served {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -1,4 +1,4 @@
-//! Sconce: one event loop. `/file` is found as a file of that name in a static directory.
+//! Sconce: one event loop, unless the third argument says more. `/file` is found as a file of that name in a static directory.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ type Clients = Arc<Mutex<Vec<Sse>>>;
 const FLOOD_BYTES: usize = 16 << 10;
 
 fn main() -> io::Result<()> {
-    let Args { addr, file } = Args::parse();
+    let Args { addr, file, threads } = Args::parse();
     let clients = Clients::default();
     let flooded = Clients::default();
     let (ticking, flooding) = (Arc::clone(&clients), Arc::clone(&flooded));
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
         .get("/heap", |_: &Request<'_>| heap_bytes().to_string())
         .get("/events", move |_: &Request<'_>| stream(&clients))
         .get("/flood", move |_: &Request<'_>| stream(&flooded));
-    let config = ServerConfig { threads: 1, connections_max: 30_000, ..ServerConfig::default() };
+    let config = ServerConfig { threads, connections_max: 30_000, ..ServerConfig::default() };
     Server::bind(addr.as_str(), config)?.serve(router)
 }
 

@@ -28,7 +28,7 @@ async fn events(sender: web::Data<broadcast::Sender<Bytes>>) -> impl Responder {
 
 #[actix_web::main]
 async fn main() -> io::Result<()> {
-    let Args { addr, file: path } = Args::parse();
+    let Args { addr, file: path, .. } = Args::parse();
     let (sender, _) = broadcast::channel(16);
     let ticking = sender.clone();
     actix_web::rt::spawn(async move {

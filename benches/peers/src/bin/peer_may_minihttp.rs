@@ -43,7 +43,7 @@ impl HttpServiceFactory for Factory {
 }
 
 fn main() -> io::Result<()> {
-    let Args { addr, file } = Args::parse();
+    let Args { addr, file, .. } = Args::parse();
     may::config().set_workers(1);
     let server = Factory { file: file.into() }.start(addr)?;
     server.join().map_err(|_| io::Error::other("the server panicked"))

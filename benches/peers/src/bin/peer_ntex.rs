@@ -47,7 +47,7 @@ async fn tick() {
 
 #[ntex::main]
 async fn main() -> io::Result<()> {
-    let Args { addr, file: path } = Args::parse();
+    let Args { addr, file: path, .. } = Args::parse();
     let app = async move || {
         ntex::rt::spawn(tick());
         App::new()

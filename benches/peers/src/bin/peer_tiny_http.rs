@@ -48,7 +48,7 @@ fn tick(clients: &Clients) {
 }
 
 fn main() -> io::Result<()> {
-    let Args { addr, file } = Args::parse();
+    let Args { addr, file, .. } = Args::parse();
     let server = Server::http(addr).map_err(io::Error::other)?;
     let clients = Arc::new(Clients::default());
     let ticking = Arc::clone(&clients);
