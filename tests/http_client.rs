@@ -4,9 +4,9 @@ mod http_support;
 
 use std::io::{ErrorKind as IoErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -275,12 +275,10 @@ fn each_wait_has_its_own_end() {
     let total = with_timeouts(get(&silent.url("/")), |t| t.total = Some(SHORT));
     assert_eq!(ask(&client, total), timeout(Phase::Total));
 
-    let deaf = Scripted::new(|_, conn| {
-        // Open, and never read, until the client has gone: then this write fails some time.
-        while conn.socket.write_all(b"").is_ok() && conn.socket.take_error().is_ok_and(|e| e.is_none()) {
-            thread::yield_now();
-        }
-    });
+    // Open, and never read, until this test is over.
+    let (_hold, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let deaf = Scripted::new(move |_, _| assert!(held.lock().unwrap().recv().is_err()));
     let send = with_timeouts(post(&deaf.url("/")).body(vec![7; 32 << 20]), |t| t.idle = SHORT);
     assert_eq!(ask(&client, send), timeout(Phase::Send));
 
@@ -318,7 +316,7 @@ fn a_connection_that_does_not_come_about_is_given_up() {
 #[test]
 fn a_host_has_its_share_of_connections_and_then_a_queue() {
     let (release, released) = mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
+    let released = Mutex::new(released);
     let peer = Scripted::new(move |_, conn| {
         while conn.request().is_some() {
             released.lock().unwrap().recv().unwrap();
@@ -453,6 +451,32 @@ fn a_loop_does_not_wait_for_itself() {
     });
     assert_eq!(outcomes.recv_timeout(PATIENCE).unwrap(), ErrorKind::OnLoop);
     assert_eq!(ask(&client, get(&url)), ok("ok"), "and goes on");
+}
+
+#[test]
+fn a_handler_does_not_wait_for_its_own_loop() {
+    let handler = |request: &Request<'_>| request.client().fetch(get("http://127.0.0.1:1/")).map(|_| "never");
+    let server = serve(Router::new().get("/", handler));
+    assert_eq!(http_support::Client::connect(&server).get("/").status, 500);
+    server.handle().stop();
+}
+
+/// Whatever a server does, every request is answered, and none keeps its place in the share of its host.
+#[test]
+fn a_server_that_breaks_off_anywhere_costs_no_more_than_its_answer() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let peer = Scripted::new(|number, conn| {
+        conn.request();
+        let cut = number.min(ANSWER.len());
+        conn.socket.write_all(&ANSWER[..cut]).unwrap();
+    });
+    let config = ClientConfig { connections_per_host_max: 2, ..ClientConfig::default() };
+    let client = Client::start(config).unwrap();
+    for cut in 0..ANSWER.len() {
+        assert_eq!(ask(&client, get(&peer.url("/"))), Err(ErrorKind::Closed), "cut at {cut}");
+    }
+    assert_eq!(ask(&client, get(&peer.url("/"))), ok("hello"));
+    assert_eq!(peer.accepted(), ANSWER.len() + 1);
 }
 
 #[test]
@@ -629,6 +653,31 @@ fn an_upload_that_is_cut_is_never_complete_behind_a_proxy() {
         assert!(!body.contains("0\r\n\r\n") && body.len() < 11, "{head}: {body:?}");
         front.handle().stop();
     }
+}
+
+#[test]
+fn answers_without_a_body_pass_a_proxy_and_leave_its_connections_usable() {
+    let back = Scripted::new(|_, conn| {
+        while let Some(head) = conn.request() {
+            let answer: &[u8] = match head.split(' ').nth(1).unwrap() {
+                "/204" => b"HTTP/1.1 204 No Content\r\n\r\n",
+                "/304" => b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n",
+                _ if head.starts_with("HEAD") => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+                _ => OK,
+            };
+            conn.socket.write_all(answer).unwrap();
+        }
+    });
+    let front = serve(proxy_to(format!("http://{}", back.addr)));
+    let mut client = http_support::Client::connect(&front);
+    assert_eq!(client.get("/204").status, 204);
+    let unchanged = client.get("/304");
+    assert_eq!((unchanged.status, unchanged.header("etag")), (304, Some("\"x\"")));
+    client.send(b"HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer_to_head().status, 200);
+    assert_eq!(client.get("/x").text(), "ok");
+    assert_eq!(back.accepted(), 1);
+    front.handle().stop();
 }
 
 /// Drained, a server finishes what it is asking for, and its idle connections to others keep it from nothing.

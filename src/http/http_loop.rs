@@ -46,9 +46,11 @@ impl Protocol for HttpLoop {
 
     fn on_ready(&mut self, peer: &mut Peer, io: &mut Io<'_, Self>) {
         if let Peer::Client(client) = peer {
-            let (agent, config) = (&self.agent, &self.client_config);
-            let handle = io.handle();
-            self.server.set_caller(|| client::Client::of_loop(agent.inbox(), Some(handle.clone()), Arc::clone(config)));
+            self.server.set_caller(|| {
+                let inbox = self.agent.inbox();
+                inbox.set_thread();
+                client::Client::of_loop(inbox, Some(io.handle().clone()), Arc::clone(&self.client_config))
+            });
             self.server.on_ready(client, io);
         }
     }

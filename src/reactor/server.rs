@@ -108,11 +108,7 @@ pub fn start<P: Protocol>(
         .collect::<io::Result<Vec<_>>>()?;
 
     let control = Control { handles: handles.clone(), counters: counters.clone() };
-    let acceptors = match listener.into() {
-        Some(listener) => acceptors(listener, config, &counters, now)?,
-        None => Vec::new(),
-    };
-    let mut acceptors = acceptors.into_iter();
+    let mut acceptors = acceptors(listener.into(), config, &counters, now)?.into_iter();
     let mut started = Vec::new();
     for (index, poll) in polls.into_iter().enumerate() {
         let (protocol, counters) = (protocol(index), Arc::clone(&counters[index]));
@@ -140,13 +136,14 @@ pub fn start<P: Protocol>(
     Ok(Loops { threads: started, control })
 }
 
-/// Who accepts: the first loop for all, or each loop for itself.
+/// Who accepts: the first loop for all, or each loop for itself; nobody without a listener.
 fn acceptors(
-    listener: Listener,
+    listener: Option<Listener>,
     config: &Config,
     counters: &[Arc<Counters>],
     now: Instant,
 ) -> io::Result<Vec<Acceptor>> {
+    let Some(listener) = listener else { return Ok(Vec::new()) };
     let addresses = config.connections_per_address_max.map(|max| Arc::new(Addresses::new(max)));
     let acceptor = |listener, targets| {
         Acceptor::new(listener, targets, counters.to_vec(), config.connections_max, addresses.clone())

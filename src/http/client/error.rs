@@ -46,6 +46,7 @@ pub enum ErrorKind {
 
 /// What took too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Phase {
     /// The look-up of the name.
     Resolve,
@@ -65,6 +66,7 @@ pub enum Phase {
 
 /// What a server did wrong in an answer. The connection is of no use after each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AnswerFault {
     /// No status line, or a malformed one, or a header line that is none.
     BadHead,
@@ -104,11 +106,13 @@ impl ClientError {
         &self.kind
     }
 
-    /// What a gateway answers: 504 when it took too long, 503 when there was no room, else 502 (RFC 9110 §15.6).
+    /// What a gateway answers: 504 when it took too long, 503 when there was no room, else 502 (RFC 9110 §15.6); 500 for
+    /// a mistake of the program.
     pub fn status(&self) -> Status {
         match self.kind {
             ErrorKind::Timeout(Phase::Queue) | ErrorKind::Busy | ErrorKind::Stopped => Status::SERVICE_UNAVAILABLE,
             ErrorKind::Timeout(_) => Status::GATEWAY_TIMEOUT,
+            ErrorKind::OnLoop => Status::INTERNAL_SERVER_ERROR,
             _ => Status::BAD_GATEWAY,
         }
     }
@@ -120,19 +124,19 @@ impl From<BadUrl> for ClientError {
     }
 }
 
-/// 502, 503 or 504. What went wrong behind this server is logged, and not told to its clients.
+/// The status, and a sentence: what went wrong behind this server is logged, and not told to its clients.
 impl From<ClientError> for Reply {
     fn from(error: ClientError) -> Reply {
         log::debug!("no answer: {error}");
         let status = error.status();
-        let reply = match status {
-            Status::GATEWAY_TIMEOUT => Reply::text("504 Gateway Timeout: the server behind this one took too long\n"),
-            Status::SERVICE_UNAVAILABLE => {
-                Reply::text("503 Service Unavailable: too many requests are waiting\n").header("Retry-After", "1")
-            }
-            _ => Reply::text("502 Bad Gateway: the server behind this one gave no valid answer\n"),
+        let reason = match status {
+            Status::GATEWAY_TIMEOUT => "the server behind this one took too long",
+            Status::SERVICE_UNAVAILABLE => "too many requests are waiting",
+            Status::BAD_GATEWAY => "the server behind this one gave no valid answer",
+            _ => "the request could not be passed on",
         };
-        reply.with_status(status)
+        let reply = Reply::text(format!("{status}: {reason}\n")).with_status(status);
+        if status == Status::SERVICE_UNAVAILABLE { reply.header("Retry-After", "1") } else { reply }
     }
 }
 

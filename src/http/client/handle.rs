@@ -1,11 +1,11 @@
 //! The client as its users hold it: a way to the loop that does the work.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
-use std::{fmt, thread};
 
 use super::agent::Agent;
 use super::answer::{Answer, Outcome};
@@ -92,9 +92,10 @@ impl Client {
     /// server leaves, the request is given up at once.
     ///
     /// ```no_run
-    /// use sconce::http::{BadUrl, ClientRequest, Method, Reply, Request};
+    /// use sconce::http::client::{ClientError, ClientRequest};
+    /// use sconce::http::{Method, Reply, Request};
     ///
-    /// fn weather(request: &Request<'_>) -> Result<Reply, BadUrl> {
+    /// fn weather(request: &Request<'_>) -> Result<Reply, ClientError> {
     ///     let ask = ClientRequest::new(Method::Get, "http://127.0.0.1:9000/weather")?;
     ///     Ok(request.client().reply(ask, |answer| match answer {
     ///         Ok(answer) => answer.into_reply(),
@@ -141,6 +142,6 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("thread", &thread::current().id()).finish_non_exhaustive()
+        f.debug_struct("Client").field("calls", &self.calls.load(Ordering::Relaxed)).finish_non_exhaustive()
     }
 }

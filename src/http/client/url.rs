@@ -32,6 +32,7 @@ pub(crate) enum Host {
 
 /// What is wrong with a URL. Holds the part that is wrong, never a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BadUrl {
     /// It does not begin with `http://`.
     NotHttp,
