@@ -104,13 +104,16 @@ impl Protocol for HttpLoop {
 
     fn on_close(&mut self, id: ConnId, peer: Peer, control: &mut LoopControl<'_, Self>) {
         match peer {
-            Peer::Client(client) => self.server.on_close(client),
+            Peer::Client(client) => self.server.on_close(id, client, control.handle()),
             Peer::Upstream(upstream) => self.agent.on_close(id, upstream, control),
         }
     }
 
-    fn on_loop_message(&mut self, _: News, control: &mut LoopControl<'_, Self>) {
-        self.agent.open_inbox(control);
+    fn on_loop_message(&mut self, news: News, control: &mut LoopControl<'_, Self>) {
+        match news {
+            News::Issue(issue) => self.server.distribute(&issue, control),
+            News::Changed | News::Event(_) => self.agent.open_inbox(control),
+        }
     }
 
     fn on_alarm(&mut self, control: &mut LoopControl<'_, Self>) {

@@ -43,6 +43,7 @@
 //! - SIGTERM and SIGINT drain: no new clients, idle connections close, running answers finish.
 
 mod adapter;
+mod broadcast;
 mod budget;
 pub mod client;
 mod cookies;
@@ -69,6 +70,7 @@ mod types;
 mod upgrade;
 
 pub use crate::reactor::FileRange;
+pub use broadcast::Broadcast;
 pub use client::{Answer, Client, ClientConfig, ClientError, ClientRequest};
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
