@@ -44,11 +44,13 @@
 
 mod adapter;
 mod budget;
+pub mod client;
 mod cookies;
 mod date;
 mod extract;
 mod files;
 mod h1;
+mod http_loop;
 #[cfg(feature = "json")]
 mod json;
 pub mod layers;
@@ -67,11 +69,12 @@ mod types;
 mod upgrade;
 
 pub use crate::reactor::FileRange;
+pub use client::{Answer, Client, ClientConfig, ClientError, ClientRequest};
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
-pub use files::File;
+pub use files::{File, Files};
 #[cfg(feature = "json")]
-pub use json::BadJson;
+pub use json::{BadJson, BadQuery};
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;
 pub use pipe::{BACKLOG_BYTES_MAX, BACKLOG_HIGH_WATER_BYTES, Body, Stream, StreamError};

@@ -9,12 +9,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::client::Client;
 use super::h1::lines::Lines;
 use super::pipe::Body;
+use super::route_tree;
 use super::types::{Method, Version};
-
-/// The most path parameters that one route may have.
-pub(crate) const PARAMS_MAX: usize = 4;
 
 /// One request, complete with its body.
 ///
@@ -28,34 +27,12 @@ pub struct Request<'a> {
     headers: Headers<'a>,
     body: &'a [u8],
     peer: SocketAddr,
-    params: Params<'a>,
+    /// The pattern of the route that the path has led to.
+    route: Option<&'a str>,
     /// The body as it arrives, for the handler of a streamed route to take.
-    stream: Cell<Option<Body>>,
-}
-
-/// The parameters of a path, still percent-encoded.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Params<'a> {
-    pairs: [(&'a str, &'a str); PARAMS_MAX],
-    len: usize,
-}
-
-impl<'a> Params<'a> {
-    /// Adds a parameter. The fifth is ignored.
-    pub fn push(&mut self, name: &'a str, raw: &'a str) {
-        if let Some(pair) = self.pairs.get_mut(self.len) {
-            *pair = (name, raw);
-            self.len += 1;
-        }
-    }
-
-    pub fn pop(&mut self) {
-        self.len = self.len.saturating_sub(1);
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.pairs.iter().take(self.len).copied()
-    }
+    stream: Cell<Option<Box<Body>>>,
+    /// What the loop that received it asks other servers with.
+    client: Option<&'a Client>,
 }
 
 /// Header lines, where they are: in the buffer of the connection that parsed them, or put together by hand.
@@ -74,7 +51,11 @@ impl fmt::Debug for Request<'_> {
 impl<'a> Request<'a> {
     /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
     pub fn new(method: Method, target: &'a str) -> Self {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        // A plain loop: targets are short, and a search would have to be set up.
+        let (path, query) = match target.bytes().position(|b| b == b'?') {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
+        };
         Self {
             method,
             version: Version::Http11,
@@ -83,8 +64,9 @@ impl<'a> Request<'a> {
             headers: Headers::Parsed(Lines::NONE),
             body: &[],
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            params: Params::default(),
+            route: None,
             stream: Cell::new(None),
+            client: None,
         }
     }
 
@@ -98,8 +80,9 @@ impl<'a> Request<'a> {
             headers: self.headers.clone(),
             body: &[],
             peer: self.peer,
-            params: self.params,
+            route: self.route,
             stream: Cell::new(None),
+            client: self.client,
         }
     }
 
@@ -124,26 +107,38 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Adds a path parameter, still percent-encoded, as the router does when a route matches. The fifth is ignored.
-    pub fn with_param(mut self, name: &'a str, raw: &'a str) -> Self {
-        self.params.push(name, raw);
-        self
-    }
-
-    pub(crate) fn with_params(mut self, params: Params<'a>) -> Self {
-        self.params = params;
+    /// Says which pattern the path has led to, as the router does when a route matches.
+    pub fn with_route(mut self, pattern: &'a str) -> Self {
+        self.route = Some(pattern);
         self
     }
 
     /// Gives a streamed route its body, for tests and for calls inside the process.
     pub fn with_stream(self, body: Body) -> Self {
-        self.stream.set(Some(body));
+        self.stream.set(Some(Box::new(body)));
         self
     }
 
     /// The body as it arrives: once, for the handler of a streamed route.
     pub(crate) fn take_stream(&self) -> Option<Body> {
-        self.stream.take()
+        self.stream.take().map(|body| *body)
+    }
+
+    /// Says where the request came from, and with what to ask other servers.
+    pub(crate) fn set_origin(&mut self, peer: SocketAddr, client: Option<&'a Client>) {
+        (self.peer, self.client) = (peer, client);
+    }
+
+    /// The same as [`with_route`](Request::with_route), in place.
+    pub(crate) fn set_route(&mut self, pattern: &'a str) {
+        self.route = Some(pattern);
+    }
+
+    /// The client of the event loop that received this request, to ask other servers with. Costs two counters.
+    ///
+    /// One of a request that was made by hand refuses everything, with [`Stopped`](super::client::ErrorKind::Stopped).
+    pub fn client(&self) -> Client {
+        self.client.cloned().unwrap_or_else(Client::of_nobody)
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {
@@ -217,8 +212,17 @@ impl<'a> Request<'a> {
 
     /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
-        let (_, raw) = self.params.iter().find(|(key, _)| *key == name)?;
-        Some(percent_decoded(raw, false))
+        self.raw_param(name).map(|raw| percent_decoded(raw, false))
+    }
+
+    /// The same, as it was sent: an encoded slash in it is still told from one between segments.
+    pub fn raw_param(&self, name: &str) -> Option<&'a str> {
+        route_tree::param(self.route?, self.path, name)
+    }
+
+    /// The pattern of the route that the path has led to, such as `/items/{id}`: one label for all its paths.
+    pub fn route(&self) -> Option<&'a str> {
+        self.route
     }
 
     /// The protocol that the client would leave HTTP for (RFC 9110 §7.8), as it names it: `websocket`, say. `None` also
@@ -300,7 +304,7 @@ mod tests {
 
     #[test]
     fn params_are_percent_decoded_but_plus_stays() {
-        let request = Request::new(Method::Get, "/").with_param("id", "a%2Fb+c%ff");
+        let request = Request::new(Method::Get, "/a%2Fb+c%ff").with_route("/{id}");
         assert_eq!(request.param("id").as_deref(), Some("a/b+c\u{fffd}"));
         assert_eq!(request.param("other"), None);
     }

@@ -42,14 +42,32 @@ impl Buffer {
     /// Adds bytes at the end.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.data.get_mut(self.end..self.end + bytes.len()) {
-            room.copy_from_slice(bytes);
-        } else {
-            self.compact();
-            self.data.truncate(self.end);
-            self.data.extend_from_slice(bytes);
-        }
+        self.reserve(bytes.len());
+        self.data[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
+    }
+
+    /// Makes room for `count` more bytes.
+    #[inline]
+    pub fn reserve(&mut self, count: usize) {
+        if self.data.len() - self.end < count {
+            self.grow(count);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, count: usize) {
+        self.compact();
+        if self.data.len() - self.end < count {
+            let len = (self.end + count).max(self.data.len().saturating_mul(2)).max(BLOCK_BYTES);
+            self.data.resize(len, 0);
+        }
+    }
+
+    /// The room there is behind the bytes.
+    #[inline]
+    pub fn spare(&mut self) -> &mut [u8] {
+        &mut self.data[self.end..]
     }
 
     /// Forgets the first `count` bytes, or all when there are fewer.
