@@ -17,9 +17,9 @@ pub struct ClientConfig {
     pub waiting_per_host_max: usize,
     /// Requests whose answer has not begun, in all; more are refused. Default 10,000.
     pub calls_max: usize,
-    /// Idle connections that are kept for one host. Default 64.
+    /// Idle connections that are kept for one host. Default 256.
     pub idle_per_host_max: usize,
-    /// Idle connections that are kept in all. Default 256.
+    /// Idle connections that are kept in all. Default 1024.
     pub idle_max: usize,
     /// How long a connection is kept idle; less where the server says so (`Keep-Alive: timeout=5`). Default 30 s.
     pub idle_timeout: Duration,
@@ -36,8 +36,8 @@ impl Default for ClientConfig {
             connections_per_host_max: 256,
             waiting_per_host_max: 1024,
             calls_max: 10_000,
-            idle_per_host_max: 64,
-            idle_max: 256,
+            idle_per_host_max: 256,
+            idle_max: 1024,
             idle_timeout: Duration::from_secs(30),
             resolve_ttl: Duration::from_secs(30),
             head_bytes_max: 32 << 10,
