@@ -1,5 +1,25 @@
 //! An HTTP/1.1 client on an event loop: servers call servers.
 //!
+//! A handler takes the client of its own loop, and neither blocks nor starts a thread ([`Client::reply`]). Other threads
+//! start one with a loop of its own, and may wait for answers:
+//!
+//! ```no_run
+//! use sconce::http::Method;
+//! use sconce::http::client::{Client, ClientConfig, ClientRequest};
+//!
+//! let client = Client::start(ClientConfig::default())?;
+//! let request = ClientRequest::new(Method::Post, "http://127.0.0.1:8080/generate")?
+//!     .header("Content-Type", "application/json")?
+//!     .body(r#"{"prompt":"Hi","max_tokens":8}"#);
+//! let answer = client.fetch(request)?;
+//! println!("{}", answer.status);
+//! println!("{}", String::from_utf8(answer.collect(1 << 20)?)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Plain HTTP only: `https://` is refused, and wants a TLS proxy beside this process. Redirects, cookies and compressed
+//! bodies are given to the caller as they come.
+//!
 //! Knows no handler. The parts that decide take bytes and the time as arguments, and are tested without a socket:
 //!
 //! | | |
