@@ -124,8 +124,14 @@ impl<'a> Request<'a> {
         self.stream.take().map(|body| *body)
     }
 
-    pub(crate) fn set_client(&mut self, client: Option<&'a Client>) {
-        self.client = client;
+    /// Says where the request came from, and with what to ask other servers.
+    pub(crate) fn set_origin(&mut self, peer: SocketAddr, client: Option<&'a Client>) {
+        (self.peer, self.client) = (peer, client);
+    }
+
+    /// The same as [`with_route`](Request::with_route), in place.
+    pub(crate) fn set_route(&mut self, pattern: &'a str) {
+        self.route = Some(pattern);
     }
 
     /// The client of the event loop that received this request, to ask other servers with. Costs two counters.
@@ -133,15 +139,6 @@ impl<'a> Request<'a> {
     /// One of a request that was made by hand refuses everything, with [`Stopped`](super::client::ErrorKind::Stopped).
     pub fn client(&self) -> Client {
         self.client.cloned().unwrap_or_else(Client::of_nobody)
-    }
-
-    /// The same as [`with_peer`](Request::with_peer) and [`with_route`](Request::with_route), in place.
-    pub(crate) fn set_peer(&mut self, peer: SocketAddr) {
-        self.peer = peer;
-    }
-
-    pub(crate) fn set_route(&mut self, pattern: &'a str) {
-        self.route = Some(pattern);
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {
