@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::exchange::Timeouts;
+use super::exchange::{FOREVER, Timeouts};
 use super::pool::PoolLimits;
 
 /// What one client tolerates, and keeps. The client of a server's handlers has one pool for each event loop, and the
@@ -46,6 +46,16 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
+    /// The same with times that can be added up.
+    pub(crate) fn bounded(self) -> ClientConfig {
+        ClientConfig {
+            timeouts: self.timeouts.bounded(),
+            idle_timeout: self.idle_timeout.min(FOREVER),
+            resolve_ttl: self.resolve_ttl.min(FOREVER),
+            ..self
+        }
+    }
+
     /// How much of an answer must fit into the input of its connection: a head with something behind it.
     pub(crate) fn input_bytes_max(&self) -> usize {
         self.head_bytes_max.saturating_mul(2).max(64 << 10)

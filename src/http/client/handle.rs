@@ -50,6 +50,7 @@ impl Client {
     /// # Errors
     /// When the system gives no event queue or no thread.
     pub fn start(config: ClientConfig) -> io::Result<Client> {
+        let config = config.bounded();
         let agent = Agent::new(config.clone());
         let inbox = agent.inbox();
         let loop_config = reactor::Config {

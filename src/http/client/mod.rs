@@ -27,7 +27,7 @@
 //! | `url`, `request`, `encode` | what is asked, and its bytes |
 //! | `head`, `headers`, `body` | an answer's bytes, and what they mean |
 //! | `exchange` | one request on one connection, and how long it may take |
-//! | `pool` | which connection a request gets |
+//! | `pool`, `waiting` | which connection a request gets, and how long it waits for one |
 //! | `resolver` | addresses of names, from threads of its own |
 //! | `upstream`, `agent` | the same on the connections of one event loop |
 //! | `handle`, `inbox`, `call` | from the threads that ask to the loop that does the work, and back |
@@ -57,6 +57,7 @@ mod request;
 mod resolver;
 mod upstream;
 mod url;
+mod waiting;
 
 pub(crate) use agent::Agent;
 pub use answer::Answer;
