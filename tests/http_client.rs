@@ -456,6 +456,23 @@ fn a_loop_does_not_wait_for_itself() {
     assert_eq!(ask(&client, get(&url)), ok("ok"), "and goes on");
 }
 
+/// A server may answer before it has read the request; then the rest is not sent, and the connection not used again.
+#[test]
+fn an_early_answer_ends_the_request() {
+    let peer = Scripted::new(|_, conn| {
+        conn.request();
+        conn.socket.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").unwrap();
+        conn.wait_for_end();
+    });
+    let client = client();
+    for n in 1..=3 {
+        let answer = ask(&client, post(&peer.url("/")).body(vec![7; 32 << 20]));
+        assert_eq!((answer, peer.accepted()), (Ok((413, "no".into())), n));
+    }
+    let (_producer, endless) = Body::channel(None);
+    assert_eq!(ask(&client, post(&peer.url("/")).body_stream(endless)), Ok((413, "no".into())));
+}
+
 #[test]
 fn a_handler_does_not_wait_for_its_own_loop() {
     let handler = |request: &Request<'_>| request.client().fetch(get("http://127.0.0.1:1/")).map(|_| "never");
