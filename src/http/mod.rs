@@ -40,6 +40,7 @@
 //! - Each request gets one answer, in order, or its connection closes. A handler that panics gives a 500.
 //! - A client that leaves is noticed by [`Responder::is_closed`] and [`Sse::is_closed`]; a reader that lags by
 //!   [`Sse::is_behind`]. Nothing queues up without a bound.
+//! - A handler asks other servers with [`Request::client`], on the loop that runs it ([`client`]).
 //! - SIGTERM and SIGINT drain: no new clients, idle connections close, running answers finish.
 
 mod adapter;
