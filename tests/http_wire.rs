@@ -105,7 +105,7 @@ fn errors_have_their_status_and_close_where_they_must() {
     check(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(150)), 431, true);
     check(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}: y\r\n\r\n", "x".repeat(66_000)), 431, true);
     check("BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501, true);
-    check("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, true);
+    check("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, true);
     check("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, true);
     check("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: more\r\nContent-Length: 5\r\n\r\n", 417, true);
 }

@@ -20,6 +20,8 @@
 //! );
 //! ```
 //!
+//! Errors of different types meet in `Result<_, Reply>`, which `?` turns each of them into.
+//!
 //! There are no typed handler arguments: a handler takes its state beside the request, and reads in the order of its
 //! body what it needs.
 
@@ -189,9 +191,9 @@ mod tests {
 
     #[test]
     fn path_parameters() {
-        let request = Request::new(Method::Get, "/").with_param("id", "4%32");
+        let request = Request::new(Method::Get, "/4%32").with_route("/{id}");
         assert_eq!(request.path_param("id"), Ok(42_u8));
-        let request = Request::new(Method::Get, "/").with_param("id", "abc");
+        let request = Request::new(Method::Get, "/abc").with_route("/{id}");
         let error = request.path_param::<f32>("id").unwrap_err();
         assert_eq!((error.name(), error.status()), ("id", Status::BAD_REQUEST));
         assert_eq!(error.to_string(), "the path parameter \"id\" is \"abc\", not of type f32: invalid float literal");

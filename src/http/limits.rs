@@ -15,12 +15,17 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A client that takes none of its answer for this long is cut off. Default 30 s.
     pub write_stall_timeout: Duration,
-    /// Request line and header lines together, else 431. Default 32 KiB. At most 100 lines, also 431.
+    /// Request line and header lines together, else 431. Default 32 KiB.
     pub head_bytes_max: usize,
-    /// The request target, else 414. Default 8 KiB.
+    /// Header lines, else 431. Default 100, which is also the most that this can be.
+    pub headers_max: usize,
+    /// The request target, else 414. Default 8 KiB; RFC 9112 §3 asks for 8,000 bytes of request line.
     pub target_bytes_max: usize,
     /// A request body, decoded, else 413, unless its route has a bound of its own. Default 8 MiB.
     pub body_bytes_max: usize,
+    /// Framing of a chunked body (sizes, extensions, trailers) beyond 8 bytes for each byte of data, else 400. Default
+    /// 16 KiB.
+    pub chunk_overhead_bytes_max: usize,
     /// Requests of one connection; the last answer closes it. Default: no bound.
     pub requests_per_connection_max: u64,
     /// Requests of one connection handled in a turn of its loop; then it is the turn of the others. Default 128.
@@ -56,8 +61,10 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(30),
             head_bytes_max: 32 << 10,
+            headers_max: 100,
             target_bytes_max: 8 << 10,
             body_bytes_max: 8 << 20,
+            chunk_overhead_bytes_max: 16 << 10,
             requests_per_connection_max: u64::MAX,
             requests_per_turn_max: 128,
             output_high_water_bytes: 256 << 10,

@@ -71,9 +71,9 @@ mod upgrade;
 pub use crate::reactor::FileRange;
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
-pub use files::File;
+pub use files::{File, Files};
 #[cfg(feature = "json")]
-pub use json::BadJson;
+pub use json::{BadJson, BadQuery};
 pub use limits::{HalfClose, Limits};
 pub use middleware::Next;
 pub use pipe::{BACKLOG_BYTES_MAX, BACKLOG_HIGH_WATER_BYTES, Body, Stream, StreamError};

@@ -34,8 +34,9 @@ pub(crate) enum Content {
     Shared(Arc<[u8]>),
     File(FileRange),
     /// Bytes that come through a pipe; `ping` is sent when there was nothing else for a while.
+    /// Boxed, since all replies are as large as the largest.
     Stream {
-        body: Body,
+        body: Box<Body>,
         ping: Option<&'static [u8]>,
     },
     /// An answer still to come.
@@ -289,11 +290,16 @@ impl Reply {
         Some(reply)
     }
 
-    /// Takes out the lines with this name; the content type stays.
-    #[cfg(feature = "compression")]
-    pub(crate) fn without_header(mut self, name: &str) -> Reply {
+    /// Takes out the header lines with this name that were added to this reply. The content type stays.
+    pub fn without_header(mut self, name: &str) -> Reply {
         let is_other = |line: &&str| line.split(':').next().is_none_or(|key| !key.eq_ignore_ascii_case(name));
         self.headers = self.headers.split_inclusive("\r\n").filter(is_other).collect();
+        self
+    }
+
+    /// Puts rendered lines in front of those that are there.
+    pub(crate) fn with_lines_in_front(mut self, lines: &str) -> Reply {
+        self.headers.insert_str(0, lines);
         self
     }
 
@@ -304,7 +310,7 @@ impl Reply {
 
     /// The same head with another body: that of a stream.
     pub(crate) fn with_stream(mut self, body: Body, ping: Option<&'static [u8]>) -> Reply {
-        self.content = Content::Stream { body, ping };
+        self.content = Content::Stream { body: Box::new(body), ping };
         self
     }
 
@@ -359,8 +365,8 @@ impl Later {
     }
 
     /// The answer as it is sent.
-    pub fn complete(self, mut answer: Reply) -> Reply {
-        answer.headers.insert_str(0, &self.lines);
+    pub fn complete(self, answer: Reply) -> Reply {
+        let answer = answer.with_lines_in_front(&self.lines);
         let Some(hooks) = self.hooks else { return answer };
         let mut answer = hooks.maps.into_iter().fold(answer, |answer, map| map(answer));
         if !hooks.done.is_empty() {

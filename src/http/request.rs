@@ -9,11 +9,10 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::h1::lines::Lines;
 use super::pipe::Body;
+use super::route_tree;
 use super::types::{Method, Version};
-
-/// The most path parameters that one route may have.
-pub(crate) const PARAMS_MAX: usize = 4;
 
 /// One request, complete with its body.
 ///
@@ -27,50 +26,17 @@ pub struct Request<'a> {
     headers: Headers<'a>,
     body: &'a [u8],
     peer: SocketAddr,
-    params: Params<'a>,
+    /// The pattern of the route that the path has led to.
+    route: Option<&'a str>,
     /// The body as it arrives, for the handler of a streamed route to take.
-    stream: Cell<Option<Body>>,
+    stream: Cell<Option<Box<Body>>>,
 }
 
-/// The parameters of a path, still percent-encoded.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Params<'a> {
-    pairs: [(&'a str, &'a str); PARAMS_MAX],
-    len: usize,
-}
-
-impl<'a> Params<'a> {
-    /// Adds a parameter. The fifth is ignored.
-    pub fn push(&mut self, name: &'a str, raw: &'a str) {
-        if let Some(pair) = self.pairs.get_mut(self.len) {
-            *pair = (name, raw);
-            self.len += 1;
-        }
-    }
-
-    pub fn pop(&mut self) {
-        self.len = self.len.saturating_sub(1);
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.pairs.iter().take(self.len).copied()
-    }
-}
-
-/// Header lines, where they are: on the stack of the connection that parsed them, or put together by hand.
+/// Header lines, where they are: in the buffer of the connection that parsed them, or put together by hand.
 #[derive(Clone, Debug)]
 enum Headers<'a> {
-    Parsed(&'a [httparse::Header<'a>]),
-    Built(Vec<httparse::Header<'a>>),
-}
-
-impl<'a> Headers<'a> {
-    fn lines(&self) -> &[httparse::Header<'a>] {
-        match self {
-            Headers::Parsed(lines) => lines,
-            Headers::Built(lines) => lines,
-        }
-    }
+    Parsed(Lines<'a>),
+    Built(Vec<(&'a str, &'a [u8])>),
 }
 
 impl fmt::Debug for Request<'_> {
@@ -88,10 +54,10 @@ impl<'a> Request<'a> {
             version: Version::Http11,
             path: if path.is_empty() { "/" } else { path },
             query,
-            headers: Headers::Parsed(&[]),
+            headers: Headers::Parsed(Lines::NONE),
             body: &[],
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            params: Params::default(),
+            route: None,
             stream: Cell::new(None),
         }
     }
@@ -103,18 +69,21 @@ impl<'a> Request<'a> {
             version: self.version,
             path: self.path,
             query: self.query,
-            headers: Headers::Parsed(self.headers.lines()),
+            headers: self.headers.clone(),
             body: &[],
             peer: self.peer,
-            params: self.params,
+            route: self.route,
             stream: Cell::new(None),
         }
     }
 
     /// Adds a header line.
     pub fn with_header(mut self, name: &'a str, value: &'a str) -> Self {
-        let mut lines = self.headers.lines().to_vec();
-        lines.push(httparse::Header { name, value: value.as_bytes() });
+        let mut lines: Vec<_> = match self.headers {
+            Headers::Parsed(lines) => lines.iter().collect(),
+            Headers::Built(lines) => lines,
+        };
+        lines.push((name, value.as_bytes()));
         self.headers = Headers::Built(lines);
         self
     }
@@ -129,26 +98,21 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Adds a path parameter, still percent-encoded, as the router does when a route matches. The fifth is ignored.
-    pub fn with_param(mut self, name: &'a str, raw: &'a str) -> Self {
-        self.params.push(name, raw);
-        self
-    }
-
-    pub(crate) fn with_params(mut self, params: Params<'a>) -> Self {
-        self.params = params;
+    /// Says which pattern the path has led to, as the router does when a route matches.
+    pub fn with_route(mut self, pattern: &'a str) -> Self {
+        self.route = Some(pattern);
         self
     }
 
     /// Gives a streamed route its body, for tests and for calls inside the process.
     pub fn with_stream(self, body: Body) -> Self {
-        self.stream.set(Some(body));
+        self.stream.set(Some(Box::new(body)));
         self
     }
 
     /// The body as it arrives: once, for the handler of a streamed route.
     pub(crate) fn take_stream(&self) -> Option<Body> {
-        self.stream.take()
+        self.stream.take().map(|body| *body)
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {
@@ -156,8 +120,14 @@ impl<'a> Request<'a> {
         self
     }
 
-    pub(crate) fn with_headers(mut self, headers: &'a [httparse::Header<'a>]) -> Self {
-        self.headers = Headers::Parsed(headers);
+    pub(crate) fn with_lines(mut self, lines: Lines<'a>) -> Self {
+        self.headers = Headers::Parsed(lines);
+        self
+    }
+
+    /// The same request with these header lines and no others.
+    pub(crate) fn with_headers(mut self, lines: Vec<(&'a str, &'a [u8])>) -> Self {
+        self.headers = Headers::Built(lines);
         self
     }
 
@@ -179,6 +149,13 @@ impl<'a> Request<'a> {
         self.query
     }
 
+    /// Host and port of the server that is asked for, as sent: those of an absolute target, else the value of `Host`
+    /// (RFC 9112 §3.2.2), which an absolute target replaces in [`headers`](Request::headers) too. Empty when the client
+    /// names none.
+    pub fn host(&self) -> &str {
+        self.header("host").unwrap_or_default()
+    }
+
     /// The first value of `name` in the query, decoded as forms are (`+` is a space). A name without `=` has an empty value.
     pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
         self.query?.split('&').find_map(|pair| {
@@ -189,18 +166,33 @@ impl<'a> Request<'a> {
 
     /// The first value of a header, trimmed; names compare without case. `None` also when the value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).and_then(|(_, value)| str::from_utf8(value).ok())
+        let value = match &self.headers {
+            Headers::Parsed(lines) => lines.get(name),
+            Headers::Built(lines) => {
+                lines.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+            }
+        };
+        value.and_then(|value| str::from_utf8(value).ok())
     }
 
     /// All header lines in order, as sent.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.lines().iter().map(|header| (header.name, header.value))
+        let (parsed, built) = match &self.headers {
+            Headers::Parsed(lines) => (*lines, &[][..]),
+            Headers::Built(lines) => (Lines::NONE, &lines[..]),
+        };
+        parsed.iter().chain(built.iter().copied())
     }
 
     /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
-        let (_, raw) = self.params.iter().find(|(key, _)| *key == name)?;
+        let raw = route_tree::param(self.route?, self.path, name)?;
         Some(percent_decoded(raw, false))
+    }
+
+    /// The pattern of the route that the path has led to, such as `/items/{id}`: one label for all its paths.
+    pub fn route(&self) -> Option<&'a str> {
+        self.route
     }
 
     /// The protocol that the client would leave HTTP for (RFC 9110 §7.8), as it names it: `websocket`, say. `None` also
@@ -282,7 +274,7 @@ mod tests {
 
     #[test]
     fn params_are_percent_decoded_but_plus_stays() {
-        let request = Request::new(Method::Get, "/").with_param("id", "a%2Fb+c%ff");
+        let request = Request::new(Method::Get, "/a%2Fb+c%ff").with_route("/{id}");
         assert_eq!(request.param("id").as_deref(), Some("a/b+c\u{fffd}"));
         assert_eq!(request.param("other"), None);
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::middleware::{Guard, Layer, Next, catch_panic};
 use super::pipe::Body;
 use super::reply::{IntoReply, Reply};
-use super::request::{Params, Request};
+use super::request::Request;
 use super::route_tree::RouteTree;
 use super::types::{Method, Status};
 
@@ -49,6 +49,7 @@ pub struct Router {
 /// What there is at one path.
 #[derive(Default)]
 struct Path {
+    pattern: Box<str>,
     routes: Vec<Route>,
     body_bytes_max: Option<usize>,
 }
@@ -76,9 +77,10 @@ enum Guards {
 }
 
 /// What a path and a method lead to.
+#[derive(Clone, Copy)]
 struct Found<'a> {
     path: Option<&'a Path>,
-    params: Params<'a>,
+    route: Option<&'a Route>,
 }
 
 impl Router {
@@ -89,7 +91,7 @@ impl Router {
     /// Adds a handler.
     ///
     /// # Panics
-    /// On a pattern that cannot work (no leading `/`, more than four parameters, one parameter under two names) and on a
+    /// On a pattern that cannot work (no leading `/`, one parameter under two names) and on a
     /// second handler for the same pattern and method: these are mistakes of the program.
     pub fn route<R: IntoReply>(
         self,
@@ -129,7 +131,9 @@ impl Router {
     }
 
     fn path(&mut self, pattern: &str) -> &mut Path {
-        self.paths.entry(pattern).unwrap_or_else(|reason| panic!("{reason}"))
+        let path = self.paths.entry(pattern).unwrap_or_else(|reason| panic!("{reason}"));
+        path.pattern = pattern.into();
+        path
     }
 
     pub fn get<R: IntoReply>(
@@ -246,7 +250,7 @@ impl Router {
             if request.body().len() > bytes_max {
                 return self.too_large(bytes_max as u64, request);
             }
-            self.dispatch(&found, request, Guards::Ask)
+            self.dispatch(found, request, Guards::Ask)
         };
         self.in_layers(&request, &endpoint)
     }
@@ -254,19 +258,18 @@ impl Router {
     /// Answers a request that was [admitted](Router::admit): its guards have been asked.
     pub(crate) fn answer_admitted(&self, request: Request<'_>) -> Reply {
         let (found, request) = self.find(request);
-        self.in_layers(&request, &|request| self.dispatch(&found, request, Guards::Asked))
+        self.in_layers(&request, &|request| self.dispatch(found, request, Guards::Asked))
     }
 
     /// Decides what becomes of a body that is still to come, `length` bytes if that was declared.
     pub(crate) fn admit(&self, request: &Request<'_>, length: Option<u64>, body_bytes_max: usize) -> Admission {
         let (found, request) = self.find(request.head());
         let refused = |refusal: &dyn Fn(&Request<'_>) -> Reply| Admission::Refused(self.in_layers(&request, refusal));
-        let route = found.path.and_then(|path| path.route(request.method()));
-        let (Some(path), Some(route)) = (found.path, route) else {
+        let Found { path: Some(path), route: Some(route) } = found else {
             // With a fallback the body is its business.
             return match &self.fallback {
                 Some(_) if found.path.is_none() => Admission::Buffer { bytes_max: body_bytes_max },
-                _ => refused(&|request| self.dispatch(&found, request, Guards::Ask)),
+                _ => refused(&|request| self.dispatch(found, request, Guards::Ask)),
             };
         };
         // The layers see what a guard said as they see any answer, though not around the guard.
@@ -326,29 +329,25 @@ impl Router {
         self.refuse(&Refusal { status: Status::INTERNAL_SERVER_ERROR, reason, request: Some(request) })
     }
 
-    /// What a request leads to, and the request with its parameters.
+    /// What a request leads to, and the request that knows it.
     fn find<'a>(&'a self, request: Request<'a>) -> (Found<'a>, Request<'a>) {
-        let found = self.lookup(request.method(), request.path());
-        let params = found.params;
-        (found, request.with_params(params))
-    }
-
-    fn lookup<'a>(&'a self, method: Method, path: &'a str) -> Found<'a> {
-        match self.paths.find(path, |path| path.route(method).is_some()) {
-            Some((path, params)) => Found { path: Some(path).filter(|path| !path.routes.is_empty()), params },
-            None => Found { path: None, params: Params::default() },
+        let method = request.method();
+        let path = self.paths.find(request.path(), |path| path.route(method).is_some());
+        match path.filter(|path| !path.routes.is_empty()) {
+            Some(path) => (Found { path: Some(path), route: path.route(method) }, request.with_route(&path.pattern)),
+            None => (Found { path: None, route: None }, request),
         }
     }
 
-    fn dispatch(&self, found: &Found<'_>, request: &Request<'_>, guards: Guards) -> Reply {
+    fn dispatch(&self, found: Found<'_>, request: &Request<'_>, guards: Guards) -> Reply {
+        let Found { path, route } = found;
         let method = request.method();
-        let route = found.path.and_then(|path| path.route(method));
         if guards == Guards::Ask
             && let Err(reply) = self.ask(route.map_or(&[], |route| &route.guards), request)
         {
             return reply;
         }
-        match (found.path, route) {
+        match (path, route) {
             (_, Some(route)) => (route.handler)(request),
             (Some(path), None) if method == Method::Options => {
                 Reply::empty(Status::NO_CONTENT).header("Allow", path.allow())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sconce::http::{Router, Running, Server, ServerConfig};
 
 /// Nothing in these tests takes that long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn serve(router: Router) -> Running {
     serve_with(router, ServerConfig { threads: 1, ..ServerConfig::default() })

@@ -33,6 +33,7 @@ impl Http1 {
     /// Handles the requests and bodies in the input, as far as they are there and may be handled now.
     pub fn progress(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         let mut requests_left = self.limits.requests_per_turn_max.max(1);
+        let mut slots = Slots::new();
         while !io.is_closing() {
             let ready =
                 matches!(client.stage, Stage::Reading) && io.output.len() <= self.limits.output_high_water_bytes;
@@ -46,7 +47,7 @@ impl Http1 {
                 }
                 false => {
                     requests_left -= 1;
-                    self.next_request(client, io)
+                    self.next_request(client, &mut slots, io)
                 }
             };
             match step {
@@ -58,9 +59,8 @@ impl Http1 {
         self.set_deadline(client, io);
     }
 
-    fn next_request(&mut self, client: &mut Client, io: &mut LoopIo<'_>) -> Step {
-        let mut slots = Slots::new();
-        match client.h1.poll(io.input.as_slice(), &mut slots, &self.limits, io.now) {
+    fn next_request(&mut self, client: &mut Client, slots: &mut Slots, io: &mut LoopIo<'_>) -> Step {
+        match client.h1.poll(io.input.as_slice(), slots, &self.limits, io.now) {
             Poll::More { used } => {
                 io.input.consume(used);
                 if !self.budget.resize(&mut client.held_bytes, client.h1.buffered_bytes()) {
@@ -88,8 +88,7 @@ impl Http1 {
             }
             Poll::Uploaded { upload, used } => {
                 io.input.consume(used);
-                let mut slots = Slots::new();
-                match upload.request(&mut slots, &self.limits) {
+                match upload.request(slots, &self.limits) {
                     Ok((request, exchange)) => {
                         let reply = self.router.answer_admitted(request.with_peer(client.peer));
                         self.answer(client, reply, exchange, io);

@@ -75,7 +75,8 @@ impl Http1 {
                     return self.finish(client, exchange, io);
                 }
                 body.listen(io.handle().clone(), io.id());
-                let streaming = Streaming { body, framing, ping, exchange, sent_bytes: 0, on_end, tunnel: false };
+                let streaming =
+                    Streaming { body: *body, framing, ping, exchange, sent_bytes: 0, on_end, tunnel: false };
                 client.stage = Stage::Streaming(Box::new(streaming));
                 self.collect(client, io);
             }

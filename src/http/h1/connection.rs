@@ -22,11 +22,11 @@ use crate::http::limits::Limits;
 use crate::http::request::Request;
 use crate::http::types::Method;
 
-/// Method, spaces and version: what a request line has besides its target.
-const AROUND_TARGET_BYTES: usize = 32;
-
 /// The rest of a body that nobody wants is read and forgotten up to this length; a longer one costs the connection.
 const DISCARDED_BYTES_MAX: u64 = 64 << 10;
+
+/// Empty lines before a request are no way to keep a connection busy.
+const BLANK_BYTES_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -36,14 +36,16 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 enum Inbound {
     Head {
-        /// Bytes of the input that hold no complete head.
+        /// Bytes of empty lines before it, which are used.
+        blank: usize,
+        /// Bytes of the input that were read and hold no complete head.
         scanned: usize,
         /// Since the first byte of the head, or since the last answer.
         since: Instant,
     },
     /// The head has been announced, and the caller says what becomes of the body before it polls again.
     Announced {
-        framing: Framing,
+        decoder: Decoder,
         persistent: bool,
         expects_continue: bool,
         since: Instant,
@@ -112,11 +114,11 @@ pub(crate) struct Announced {
 
 impl Connection {
     pub fn new(now: Instant) -> Connection {
-        Connection { inbound: Inbound::Head { scanned: 0, since: now } }
+        Connection { inbound: Inbound::Head { blank: 0, scanned: 0, since: now } }
     }
 
     /// Looks for the next request at the front of `input`, which is all that was received and not consumed.
-    pub fn poll<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots<'b>, limits: &Limits, now: Instant) -> Poll<'b> {
+    pub fn poll<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots, limits: &Limits, now: Instant) -> Poll<'b> {
         let polled = match &mut self.inbound {
             Inbound::Head { .. } => self.poll_head(input, slots, limits, now),
             Inbound::Buffering { upload, decoder, .. } => match decoder.decode(input, &mut upload.body) {
@@ -141,30 +143,28 @@ impl Connection {
     fn poll_head<'b>(
         &mut self,
         input: &'b [u8],
-        slots: &'b mut Slots<'b>,
+        slots: &'b mut Slots,
         limits: &Limits,
         now: Instant,
     ) -> Result<Poll<'b>, Violation> {
-        let Inbound::Head { scanned, since } = &mut self.inbound else { return Ok(Poll::Ended) };
-        // §2.2: empty lines before a request are ignored.
+        let Inbound::Head { blank: blank_before, scanned, since } = &mut self.inbound else { return Ok(Poll::Ended) };
+        // §2.2: empty lines before a request are ignored, as old clients end a body with one.
         let blank = input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+        *blank_before += blank;
+        if *blank_before > BLANK_BYTES_MAX {
+            return Err(Violation::BadHead);
+        }
         let input = &input[blank..];
         if input.is_empty() || (*scanned == 0 && input == b"\r") {
             return Ok(Poll::More { used: blank });
         }
-        // Every line but the last has been looked at: parsing again before another one ends would find the same.
-        let news = input.get(*scanned..).unwrap_or_default();
-        let head = if *scanned == 0 || news.contains(&b'\n') { Head::parse(input, slots, limits)? } else { None };
-        let Some(head) = head else {
-            if input.len() > limits.head_bytes_max {
-                return Err(Violation::HeadTooLarge);
-            }
-            if input.len() > limits.target_bytes_max + AROUND_TARGET_BYTES && !input.contains(&b'\n') {
-                return Err(Violation::TargetTooLong);
-            }
-            if *scanned == 0 {
-                *since = now;
-            }
+        if *scanned == 0 {
+            *since = now;
+        }
+        if !Head::is_due(input, *scanned, limits) {
+            return Ok(Poll::More { used: blank });
+        }
+        let Some(head) = Head::parse(input, slots, limits)? else {
             *scanned = input.len();
             return Ok(Poll::More { used: blank });
         };
@@ -183,16 +183,16 @@ impl Connection {
         }
         // A client that sends the body at once is not waiting, whatever it says.
         let expects_continue = head.expects_continue && input.len() == head.len;
-        let (framing, persistent) = (head.framing, head.persistent);
-        self.inbound = Inbound::Announced { framing, persistent, expects_continue, since: now };
+        let decoder = Decoder::new(head.framing, limits.chunk_overhead_bytes_max);
+        self.inbound = Inbound::Announced { decoder, persistent: head.persistent, expects_continue, since: now };
         let body = Announced { length, expects_continue };
         Ok(Poll::Announced { request: head.into_request(), exchange, body, used })
     }
 
     /// The announced body is to be put together with its `head`, up to `bytes_max`.
     pub fn buffer_body(&mut self, head: &[u8], bytes_max: usize) -> Result<(), Violation> {
-        let Inbound::Announced { framing, persistent, since, .. } = self.inbound else { return Ok(()) };
-        let decoder = self.decoder(framing, bytes_max as u64)?;
+        let Inbound::Announced { decoder, persistent, since, .. } = self.inbound else { return Ok(()) };
+        let decoder = self.limited(decoder, bytes_max as u64)?;
         let upload = Upload { head: head.to_vec(), body: Vec::new(), persistent };
         self.inbound = Inbound::Buffering { upload, decoder, since };
         Ok(())
@@ -200,21 +200,14 @@ impl Connection {
 
     /// The announced body is to come through [`poll_body`](Connection::poll_body), up to `bytes_max`.
     pub fn feed_body(&mut self, bytes_max: u64) -> Result<(), Violation> {
-        let Inbound::Announced { framing, persistent, since, .. } = self.inbound else { return Ok(()) };
-        let decoder = self.decoder(framing, bytes_max)?;
+        let Inbound::Announced { decoder, persistent, since, .. } = self.inbound else { return Ok(()) };
+        let decoder = self.limited(decoder, bytes_max)?;
         self.inbound = Inbound::Feeding { decoder, persistent, pace: Pace { since, bytes: 0, paused: None } };
         Ok(())
     }
 
-    fn decoder(&mut self, framing: Framing, bytes_max: u64) -> Result<Decoder, Violation> {
-        match framing {
-            Framing::Length(length) if length > bytes_max => {
-                self.inbound = Inbound::Failed(Violation::BodyTooLarge);
-                Err(Violation::BodyTooLarge)
-            }
-            Framing::Length(length) => Ok(Decoder::Length { left: length }),
-            Framing::Chunked => Ok(Decoder::chunked(usize::try_from(bytes_max).unwrap_or(usize::MAX))),
-        }
+    fn limited(&mut self, decoder: Decoder, bytes_max: u64) -> Result<Decoder, Violation> {
+        decoder.limited(bytes_max).inspect_err(|violation| self.inbound = Inbound::Failed(*violation))
     }
 
     /// Nobody wants the announced body, or the rest of one that is being fed. `true`: it is short, and will be read and
@@ -222,8 +215,8 @@ impl Connection {
     pub fn decline_body(&mut self) -> bool {
         let fits = match self.inbound {
             // Whether a client that waits sends its body after a final answer cannot be known (RFC 9110 §10.1.1).
-            Inbound::Announced { framing: Framing::Length(length), expects_continue: false, .. } => {
-                length <= DISCARDED_BYTES_MAX && self.feed_body(DISCARDED_BYTES_MAX).is_ok()
+            Inbound::Announced { decoder: Decoder::Length { left }, expects_continue: false, .. } => {
+                left <= DISCARDED_BYTES_MAX && self.feed_body(DISCARDED_BYTES_MAX).is_ok()
             }
             Inbound::Feeding { decoder: Decoder::Length { left }, .. } => left <= DISCARDED_BYTES_MAX,
             Inbound::Announced { .. } | Inbound::Feeding { .. } => false,
@@ -298,7 +291,7 @@ impl Connection {
 
     /// The answer to the last request has been given: the idle time begins.
     pub fn on_answered(&mut self, now: Instant) {
-        if let Inbound::Head { scanned: 0, since } = &mut self.inbound {
+        if let Inbound::Head { scanned: 0, since, .. } = &mut self.inbound {
             *since = now;
         }
     }
@@ -323,7 +316,7 @@ impl Connection {
             Some(since + limits.body_grace + Duration::from_secs_f64(earned))
         };
         match &self.inbound {
-            Inbound::Head { scanned: 0, since } => Some(*since + limits.idle_timeout),
+            Inbound::Head { scanned: 0, since, .. } => Some(*since + limits.idle_timeout),
             Inbound::Head { since, .. } => Some(*since + limits.head_timeout),
             Inbound::Buffering { upload, since, .. } => body(*since, upload.body.len() as u64),
             Inbound::Feeding { pace: Pace { since, bytes, paused: None }, .. } => body(*since, *bytes),
@@ -352,7 +345,7 @@ impl Connection {
 
 /// §9.6: after a request that ends the connection nothing more is processed.
 fn next_head(persistent: bool, now: Instant) -> Inbound {
-    if persistent { Inbound::Head { scanned: 0, since: now } } else { Inbound::Ended }
+    if persistent { Inbound::Head { blank: 0, scanned: 0, since: now } } else { Inbound::Ended }
 }
 
 impl<'b> Head<'b> {
@@ -361,17 +354,13 @@ impl<'b> Head<'b> {
     }
 
     fn into_request(self) -> Request<'b> {
-        Request::new(self.method, self.target).with_version(self.version).with_headers(self.headers)
+        Request::new(self.method, self.target).with_version(self.version).with_lines(self.headers)
     }
 }
 
 impl Upload {
     /// The request, from the head that was valid when its body began to arrive.
-    pub fn request<'b>(
-        &'b self,
-        slots: &'b mut Slots<'b>,
-        limits: &Limits,
-    ) -> Result<(Request<'b>, Exchange), Violation> {
+    pub fn request<'b>(&'b self, slots: &'b mut Slots, limits: &Limits) -> Result<(Request<'b>, Exchange), Violation> {
         let head = Head::parse(&self.head, slots, limits)?.ok_or(Violation::BadHead)?;
         let exchange = head.exchange();
         Ok((head.into_request().with_body(&self.body), exchange))
@@ -381,10 +370,19 @@ impl Upload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::http::h1::corpus::{self, Case};
+    use std::collections::HashSet;
 
+    /// Small ones, which the corpus counts on.
     fn limits() -> Limits {
-        Limits { body_bytes_max: 100, target_bytes_max: 200, head_bytes_max: 1000, ..Limits::default() }
+        Limits {
+            target_bytes_max: 200,
+            head_bytes_max: 1000,
+            headers_max: 30,
+            body_bytes_max: 100,
+            chunk_overhead_bytes_max: 500,
+            ..Limits::default()
+        }
     }
 
     /// The same corpus comes out of a connection that is fed its bodies.
@@ -515,45 +513,38 @@ mod tests {
         assert_eq!(driver.events, expected, "{name}, byte by byte");
     }
 
-    /// The bytes of a line of the corpus.
-    fn unescape(text: &str) -> Vec<u8> {
-        let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-        while let Some((&byte, tail)) = rest.split_first() {
-            bytes.push(byte);
-            rest = tail;
-            if byte == b'\\' {
-                let escaped = match tail {
-                    [b'r', ..] => b'\r',
-                    [b'n', ..] => b'\n',
-                    [b't', ..] => b'\t',
-                    [b'0', ..] => 0,
-                    [b'\\', ..] => b'\\',
-                    [b'x', high, low, ..] => u8::from_str_radix(str::from_utf8(&[*high, *low]).unwrap(), 16).unwrap(),
-                    _ => panic!("unknown escape in {text}"),
-                };
-                bytes.pop();
-                bytes.push(escaped);
-                rest = &tail[if tail[0] == b'x' { 3 } else { 1 }..];
-            }
-        }
-        bytes
+    /// What comes out when the input comes at once.
+    fn events(input: &[u8]) -> Vec<String> {
+        let mut driver = Driver::new();
+        driver.receive(input);
+        driver.events
     }
 
+    /// What the corpus holds is true wherever a case is cut; what is cut off gives no more than the whole; and a case
+    /// that has ended its connection is not followed by anything.
     #[test]
     fn the_corpus_at_every_split() {
-        let mut cases = 0;
-        for file in ["valid.txt", "refused.txt"] {
-            let path = format!("{}/tests/data/h1/{file}", env!("CARGO_MANIFEST_DIR"));
-            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-            for case in text.split("\n\n") {
-                let lines = |mark| case.lines().filter_map(move |line| line.strip_prefix(mark));
-                let name = lines("# ").next().unwrap_or_else(|| panic!("a case without a name in {file}: {case}"));
-                let input: Vec<u8> = lines("> ").flat_map(unescape).collect();
-                check(name, &input, &lines("= ").map(String::from).collect::<Vec<_>>());
-                cases += 1;
+        let directory = format!("{}/tests/data/h1", env!("CARGO_MANIFEST_DIR"));
+        let next = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut names = HashSet::new();
+        for file in ["valid.txt", "refused.txt", "limits.txt"] {
+            for Case { name, rule, input, events: expected } in corpus::read(&directory, file) {
+                check(&name, &input, &expected);
+                for length in 0..input.len() {
+                    let seen = events(&input[..length]);
+                    assert!(expected.starts_with(&seen), "{name}, cut off at {length}: {seen:?}");
+                }
+                let last = expected.last().map_or("", String::as_str);
+                let refused = last.starts_with(|first: char| first.is_ascii_digit());
+                if refused || last.ends_with(" close") {
+                    assert_eq!(events(&[&input[..], next].concat()), expected, "{name}, with a request behind it");
+                }
+                assert!(refused || file != "refused.txt", "{name} is not refused");
+                assert!(rule.starts_with("RFC "), "{name} has no rule");
+                assert!(names.insert(name.clone()), "two cases are called {name}");
             }
         }
-        assert!(cases > 90, "only {cases} cases were found");
+        assert!(names.len() > 300, "only {} cases were found", names.len());
     }
 
     #[test]
@@ -570,21 +561,6 @@ mod tests {
             driver.receive(&b"ok"[behind.len()..]);
             assert_eq!(driver.events, ["POST / \"ok\""]);
         }
-    }
-
-    #[test]
-    fn heads_have_bounds() {
-        let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(bytes));
-        check("longest target", line(199).as_bytes(), &[format!("GET /{} \"\"", "x".repeat(199))]);
-        check("target too long", line(200).as_bytes(), &["414 TargetTooLong".into()]);
-        let mut endless = Driver::new();
-        (0..300).for_each(|_| endless.receive(b"x"));
-        assert_eq!(endless.events, ["414 TargetTooLong"]);
-        let lines =
-            |count, value: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", format!("X:{value}\r\n").repeat(count));
-        check("100 lines", lines(99, "").as_bytes(), &["GET / \"\"".into()]);
-        check("101 lines", lines(100, "").as_bytes(), &["431 TooManyHeaders".into()]);
-        check("too large", lines(10, &"v".repeat(100)).as_bytes(), &["431 HeadTooLarge".into()]);
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! each of these has been used to smuggle requests (CVE-2025-22871, CVE-2023-39326). Framing is paid for from a budget
 //! that grows with the data, so that a client cannot keep us busy with chunks of one byte or endless extensions.
 
+use super::bytes::{TEXT, TOKEN};
+use super::head::Framing;
 use super::violation::Violation;
 
-/// Framing bytes that any body may have, and those that each byte of data earns.
-const OVERHEAD_BYTES: u64 = 16 << 10;
+/// Framing bytes that each byte of data earns: a chunk of one byte has five.
 const OVERHEAD_PER_BYTE: u64 = 8;
 
 #[derive(Clone, Copy, Debug)]
@@ -17,28 +18,72 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    pub fn chunked(body_bytes_max: usize) -> Decoder {
-        Decoder::Chunked(Chunked {
-            state: State::Size { digits: 0 },
-            size: 0,
-            data_bytes: 0,
-            overhead_bytes: 0,
-            body_bytes_max: body_bytes_max as u64,
-        })
+    /// For a body of this framing. When it comes in chunks they may have `overhead_bytes_max` of framing beyond what its
+    /// data earns.
+    pub fn new(framing: Framing, overhead_bytes_max: usize) -> Decoder {
+        match framing {
+            Framing::Length(length) => Decoder::Length { left: length },
+            Framing::Chunked => Decoder::Chunked(Chunked {
+                state: State::Size { digits: 0 },
+                size: 0,
+                data_bytes: 0,
+                overhead_bytes: 0,
+                body_bytes_max: u64::MAX,
+                overhead_bytes_max: overhead_bytes_max as u64,
+            }),
+        }
+    }
+
+    /// The same, for a body of at most `body_bytes_max`. Refused where more is declared already; chunks show it later.
+    pub fn limited(self, body_bytes_max: u64) -> Result<Decoder, Violation> {
+        match self {
+            Decoder::Length { left } if left > body_bytes_max => Err(Violation::BodyTooLarge),
+            Decoder::Length { left } => Ok(Decoder::Length { left }),
+            Decoder::Chunked(chunked) => Ok(Decoder::Chunked(Chunked { body_bytes_max, ..chunked })),
+        }
+    }
+
+    /// The next run of data in `input`, where it is. Gives it with the bytes used up to its end and whether the body is
+    /// complete; without data, `input` is used up or the body complete.
+    pub fn next<'i>(&mut self, input: &'i [u8]) -> Result<Piece<'i>, Violation> {
+        match self {
+            Decoder::Length { left } => {
+                let data = take(input, left).0;
+                Ok(Piece { data, used: data.len(), complete: *left == 0 })
+            }
+            Decoder::Chunked(chunked) => chunked.next(input),
+        }
     }
 
     /// Decodes the front of `input` to the end of `body`. Gives the bytes used, and whether the body is complete.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Violation> {
-        match self {
-            Decoder::Length { left } => {
-                let count = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                body.extend_from_slice(input.split_at(count).0);
-                *left -= count as u64;
-                Ok((count, *left == 0))
+        let mut rest = input;
+        loop {
+            let piece = self.next(rest)?;
+            body.extend_from_slice(piece.data);
+            rest = rest.split_at(piece.used).1;
+            if piece.complete || rest.is_empty() {
+                return Ok((input.len() - rest.len(), piece.complete));
             }
-            Decoder::Chunked(chunked) => chunked.decode(input, body),
         }
     }
+}
+
+/// A run of data of a body, in the input.
+#[derive(Debug)]
+pub(crate) struct Piece<'i> {
+    pub data: &'i [u8],
+    /// Bytes of the input to consume, the data among them.
+    pub used: usize,
+    /// Whether the body ends here.
+    pub complete: bool,
+}
+
+/// As much of `input` as is `left`, and what is behind it.
+fn take<'i>(input: &'i [u8], left: &mut u64) -> (&'i [u8], &'i [u8]) {
+    let count = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= count as u64;
+    input.split_at(count)
 }
 
 /// RFC 9112 §7.1.
@@ -56,6 +101,7 @@ pub(crate) struct Chunked {
     data_bytes: u64,
     overhead_bytes: u64,
     body_bytes_max: u64,
+    overhead_bytes_max: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,35 +125,31 @@ enum State {
 }
 
 impl Chunked {
-    fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Violation> {
+    fn next<'i>(&mut self, input: &'i [u8]) -> Result<Piece<'i>, Violation> {
         let mut rest = input;
         while self.state != State::Done {
-            if self.state == State::Data {
-                let count = rest.len().min(usize::try_from(self.size).unwrap_or(usize::MAX));
-                let (data, after) = rest.split_at(count);
-                body.extend_from_slice(data);
-                self.size -= count as u64;
-                self.data_bytes += count as u64;
-                rest = after;
-                if self.size > 0 {
-                    break;
-                }
-                self.state = State::DataCr;
-            }
             let Some((&byte, after)) = rest.split_first() else { break };
+            if self.state == State::Data {
+                let (data, after) = take(rest, &mut self.size);
+                self.data_bytes += data.len() as u64;
+                if self.size == 0 {
+                    self.state = State::DataCr;
+                }
+                return Ok(Piece { data, used: input.len() - after.len(), complete: false });
+            }
             self.overhead_bytes += 1;
-            if self.overhead_bytes > OVERHEAD_BYTES + OVERHEAD_PER_BYTE * self.data_bytes {
+            if self.overhead_bytes > self.overhead_bytes_max.saturating_add(OVERHEAD_PER_BYTE * self.data_bytes) {
                 return Err(Violation::ChunkOverhead);
             }
-            self.state = self.next(byte)?;
+            self.state = self.after(byte)?;
             rest = after;
         }
-        Ok((input.len() - rest.len(), self.state == State::Done))
+        Ok(Piece { data: &[], used: input.len() - rest.len(), complete: self.state == State::Done })
     }
 
     /// The state after one byte of framing.
-    fn next(&mut self, byte: u8) -> Result<State, Violation> {
-        let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    fn after(&mut self, byte: u8) -> Result<State, Violation> {
+        let is_text = TEXT.has(byte);
         Ok(match (self.state, byte) {
             (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = (byte as char).to_digit(16).map_or(0, u64::from);
@@ -130,7 +172,7 @@ impl Chunked {
             (State::DataLf, b'\n') => State::Size { digits: 0 },
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::TrailerName, b':') => State::TrailerValue,
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => State::TrailerName,
+            (State::TrailerStart | State::TrailerName, _) if TOKEN.has(byte) => State::TrailerName,
             (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerValue, _) if is_text => State::TrailerValue,
             (State::TrailerLf, b'\n') => State::TrailerStart,
@@ -140,17 +182,13 @@ impl Chunked {
     }
 }
 
-/// A character of a header name (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decode(parts: &[&[u8]], body_bytes_max: usize) -> Result<(Vec<u8>, usize, bool), Violation> {
-        let (mut decoder, mut body, mut used, mut done) = (Decoder::chunked(body_bytes_max), Vec::new(), 0, false);
+    fn decode(parts: &[&[u8]], body_bytes_max: u64) -> Result<(Vec<u8>, usize, bool), Violation> {
+        let mut decoder = Decoder::new(Framing::Chunked, 16 << 10).limited(body_bytes_max)?;
+        let (mut body, mut used, mut done) = (Vec::new(), 0, false);
         for part in parts {
             let (count, complete) = decoder.decode(part, &mut body)?;
             used += count;

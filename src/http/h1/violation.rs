@@ -6,11 +6,13 @@ use crate::http::types::Status;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     BadHead,
+    BadHeader,
     BadLineEnd,
     BadVersion,
     MethodUnknown,
     TargetTooLong,
     TargetInvalid,
+    Misdirected,
     HeadTooLarge,
     TooManyHeaders,
     HostMissing,
@@ -35,6 +37,7 @@ impl Violation {
     pub fn status(self) -> Status {
         match self {
             Violation::BadHead
+            | Violation::BadHeader
             | Violation::BadLineEnd
             | Violation::TargetInvalid
             | Violation::HostMissing
@@ -49,6 +52,7 @@ impl Violation {
             | Violation::ChunkOverhead => Status::BAD_REQUEST,
             Violation::HeadTimeout | Violation::BodyTimeout => Status::REQUEST_TIMEOUT,
             Violation::BodyTooLarge => Status::CONTENT_TOO_LARGE,
+            Violation::Misdirected => Status::MISDIRECTED_REQUEST,
             Violation::TargetTooLong => Status::URI_TOO_LONG,
             Violation::ExpectationUnknown => Status::EXPECTATION_FAILED,
             Violation::HeadTooLarge | Violation::TooManyHeaders => Status::HEADER_FIELDS_TOO_LARGE,
@@ -60,12 +64,14 @@ impl Violation {
     /// What happened, for the person at the other end.
     pub fn reason(self) -> &'static str {
         match self {
-            Violation::BadHead => "the request is not HTTP/1.1",
+            Violation::BadHead => "the request line is not one of HTTP/1.1",
+            Violation::BadHeader => "a header line is malformed",
             Violation::BadLineEnd => "a line of the head does not end with CR LF",
-            Violation::BadVersion => "only HTTP/1.0 and HTTP/1.1 are spoken here",
-            Violation::MethodUnknown => "the method is not known",
+            Violation::BadVersion => "only HTTP/1 is spoken here",
+            Violation::MethodUnknown => "the method is not implemented",
             Violation::TargetTooLong => "the request target is too long",
             Violation::TargetInvalid => "the request target is not valid",
+            Violation::Misdirected => "the target is https, and this connection is not",
             Violation::HeadTooLarge => "the head is too large",
             Violation::TooManyHeaders => "there are too many header lines",
             Violation::HostMissing => "there is no Host header",

@@ -42,6 +42,8 @@ use super::reply::Reply;
 use super::request::Request;
 use super::types::Status;
 
+pub use query::BadQuery;
+
 impl<'a> Request<'a> {
     /// The body, read as JSON (RFC 8259). `T` may borrow from it: a `&str` field costs no copy, but takes no string with
     /// escapes; `Cow<str>` with `#[serde(borrow)]` and `String` take any.
@@ -70,9 +72,9 @@ impl<'a> Request<'a> {
     /// what had to be decoded; `String` can.
     ///
     /// # Errors
-    /// [`BadJson::Query`], with the name and what is wrong with it: a 400.
-    pub fn query_as<T: Deserialize<'a>>(&self) -> Result<T, BadJson> {
-        query::read(self.query_string().unwrap_or_default()).map_err(|error| BadJson::Query(error.to_string()))
+    /// [`BadQuery`]: a 400 that names the parameter and what is wrong with it.
+    pub fn query_as<T: Deserialize<'a>>(&self) -> Result<T, BadQuery> {
+        query::read(self.query_string().unwrap_or_default())
     }
 }
 
@@ -96,7 +98,7 @@ fn is_json(content_type: &[u8]) -> bool {
     essence == b"application/json" || (essence.contains(&b'/') && essence.ends_with(b"+json"))
 }
 
-/// Why a body or a query is not what the handler needs.
+/// Why a body is not what the handler needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadJson {
     /// The body is of this type: 415.
@@ -105,8 +107,6 @@ pub enum BadJson {
     Empty,
     /// The body is no JSON, or has another shape: what, and at which line and column.
     Body(String),
-    /// The query has another shape: which name, and what is wrong with it.
-    Query(String),
 }
 
 impl BadJson {
@@ -114,7 +114,7 @@ impl BadJson {
     pub fn status(&self) -> Status {
         match self {
             BadJson::ContentType(_) => Status::UNSUPPORTED_MEDIA_TYPE,
-            BadJson::Empty | BadJson::Body(_) | BadJson::Query(_) => Status::BAD_REQUEST,
+            BadJson::Empty | BadJson::Body(_) => Status::BAD_REQUEST,
         }
     }
 }
@@ -125,7 +125,6 @@ impl fmt::Display for BadJson {
             BadJson::ContentType(seen) => write!(f, "the body is {seen:?}, not application/json"),
             BadJson::Empty => f.write_str("the body is empty, not JSON"),
             BadJson::Body(reason) => write!(f, "the body: {reason}"),
-            BadJson::Query(reason) => write!(f, "the query: {reason}"),
         }
     }
 }
@@ -199,6 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn queries() {
+        let request = Request::new(Method::Get, "/?a=1");
+        assert_eq!(request.query_as::<HashMap<String, u8>>(), Ok(HashMap::from([("a".into(), 1)])));
+        let reply = Reply::from(request.query_as::<HashMap<String, bool>>().unwrap_err());
+        let reason = "400 Bad Request: the query: \"a\": provided string was not `true` or `false`\n";
+        assert_eq!((reply.status(), str::from_utf8(reply.body()).unwrap()), (Status::BAD_REQUEST, reason));
+        assert_eq!(Request::new(Method::Get, "/").query_as(), Ok(HashMap::<String, u8>::new()));
+    }
+
+    #[test]
     fn replies() {
         let reply = Reply::json(&[1, 2]);
         assert_eq!(
@@ -207,6 +216,7 @@ mod tests {
         );
         let unwritable = HashMap::from([((1, 2), 3)]);
         assert_eq!(Reply::json(&unwritable).status(), Status::INTERNAL_SERVER_ERROR);
+        assert_eq!(Reply::from(BadJson::Empty).body(), b"400 Bad Request: the body is empty, not JSON\n");
         assert_eq!(Reply::from(BadJson::ContentType("a/b".into())).status(), Status::UNSUPPORTED_MEDIA_TYPE);
     }
 }

@@ -11,10 +11,13 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
+use crate::http::extract::refusal;
+use crate::http::reply::Reply;
 use crate::http::request::percent_decoded;
+use crate::http::types::Status;
 
 /// Reads a whole query, without its `?`.
-pub(super) fn read<'de, T: Deserialize<'de>>(query: &'de str) -> Result<T, Error> {
+pub(super) fn read<'de, T: Deserialize<'de>>(query: &'de str) -> Result<T, BadQuery> {
     T::deserialize(Query(query))
 }
 
@@ -42,13 +45,13 @@ impl<'de> Query<'de> {
 }
 
 impl<'de> Deserializer<'de> for Query<'de> {
-    type Error = Error;
+    type Error = BadQuery;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BadQuery> {
         visitor.visit_map(MapDeserializer::new(self.into_fields().into_iter()))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &str, visitor: V) -> Result<V::Value, BadQuery> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -66,20 +69,20 @@ struct Values<'de> {
 
 impl<'de> Values<'de> {
     /// Hands the only value to `read`; what goes wrong with it is said with its name.
-    fn one<T>(self, read: impl FnOnce(Cow<'de, str>) -> Result<T, Error>) -> Result<T, Error> {
+    fn one<T>(self, read: impl FnOnce(Cow<'de, str>) -> Result<T, BadQuery>) -> Result<T, BadQuery> {
         let Values { name, mut texts } = self;
         match (texts.pop(), texts.len()) {
-            (Some(text), 0) => read(text).map_err(|error| Error(format!("{name:?}: {error}"))),
-            (_, others) => Err(Error(format!("{name:?} comes {} times, not once", others + 1))),
+            (Some(text), 0) => read(text).map_err(|BadQuery(reason)| BadQuery(format!("{name:?}: {reason}"))),
+            (_, others) => Err(BadQuery(format!("{name:?} comes {} times, not once", others + 1))),
         }
     }
 
-    fn parsed<T: FromStr<Err: fmt::Display>>(self) -> Result<T, Error> {
-        self.one(|text| text.parse().map_err(|error| Error(format!("{error}"))))
+    fn parsed<T: FromStr<Err: fmt::Display>>(self) -> Result<T, BadQuery> {
+        self.one(|text| text.parse().map_err(|error| BadQuery(format!("{error}"))))
     }
 }
 
-impl<'de> IntoDeserializer<'de, Error> for Values<'de> {
+impl<'de> IntoDeserializer<'de, BadQuery> for Values<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -90,14 +93,14 @@ impl<'de> IntoDeserializer<'de, Error> for Values<'de> {
 /// A method for each type that is parsed from its text.
 macro_rules! parsed {
     ($($method:ident $visit:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BadQuery> {
             visitor.$visit(self.parsed()?)
         })*
     };
 }
 
 impl<'de> Deserializer<'de> for Values<'de> {
-    type Error = Error;
+    type Error = BadQuery;
 
     parsed! {
         deserialize_bool visit_bool
@@ -115,33 +118,33 @@ impl<'de> Deserializer<'de> for Values<'de> {
         deserialize_f64 visit_f64
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BadQuery> {
         self.one(|text| match text {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),
         })
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BadQuery> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &str, visitor: V) -> Result<V::Value, BadQuery> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(self, _: &str, _: &[&str], visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_enum<V: Visitor<'de>>(self, _: &str, _: &[&str], visitor: V) -> Result<V::Value, BadQuery> {
         self.one(|text| visitor.visit_enum(text.into_deserializer()))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BadQuery> {
         let Values { name, texts } = self;
         let each = texts.into_iter().map(|text| Values { name: name.clone(), texts: vec![text] });
         visitor.visit_seq(SeqDeserializer::new(each))
     }
 
     /// A name that nobody asks for may come as often as it likes.
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, BadQuery> {
         visitor.visit_unit()
     }
 
@@ -150,21 +153,27 @@ impl<'de> Deserializer<'de> for Values<'de> {
     }
 }
 
-/// What is wrong with a query, as a sentence without a full stop.
-#[derive(Debug)]
-pub(super) struct Error(String);
+/// Why a query is not what the handler needs, as a sentence without a full stop that names the parameter: a 400.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadQuery(String);
 
-impl fmt::Display for Error {
+impl fmt::Display for BadQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "the query: {}", self.0)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for BadQuery {}
 
-impl de::Error for Error {
+impl From<BadQuery> for Reply {
+    fn from(error: BadQuery) -> Reply {
+        refusal(Status::BAD_REQUEST, error)
+    }
+}
+
+impl de::Error for BadQuery {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Error(message.to_string())
+        BadQuery(message.to_string())
     }
 }
 

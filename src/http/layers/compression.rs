@@ -78,11 +78,13 @@ impl Coding {
         for member in lines.flat_map(|line| line.split(',')) {
             let (coding, parameters) = member.split_once(';').unwrap_or((member, ""));
             let Some(weight) = weight_thousandths(parameters) else { continue };
-            match coding.trim().to_ascii_lowercase().as_str() {
-                "gzip" | "x-gzip" => gzip = gzip.max(Some(weight)),
-                "identity" => identity = Some(weight),
-                "*" => any = Some(weight),
-                _ => {}
+            let is = |name: &str| coding.trim().eq_ignore_ascii_case(name);
+            if is("gzip") || is("x-gzip") {
+                gzip = gzip.max(Some(weight));
+            } else if is("identity") {
+                identity = Some(weight);
+            } else if is("*") {
+                any = Some(weight);
             }
         }
         // A plain form that is not spoken of is taken, but nothing is said for it.
@@ -108,15 +110,18 @@ fn weight_thousandths(parameters: &str) -> Option<u16> {
 
 /// Whether some client might get this answer compressed.
 fn is_compressible(reply: &Reply) -> bool {
-    let says = |name: &str, word: &str| {
-        let value = reply.header_value(name).unwrap_or_default();
-        value.split(',').any(|one| one.trim().eq_ignore_ascii_case(word))
-    };
     reply.status().has_body()
         && reply.status() != Status::PARTIAL_CONTENT
         && reply.header_value("content-encoding").is_none()
-        && !says("cache-control", "no-transform")
+        && !lists(reply, "cache-control", "no-transform")
         && is_text(reply.content_type())
+}
+
+/// Whether `word` is in one of the header lines of this name, which are lists.
+fn lists(reply: &Reply, name: &str, word: &str) -> bool {
+    let lines = reply.header_lines().split("\r\n").filter_map(|line| line.split_once(':'));
+    let values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).flat_map(|(_, values)| values.split(','));
+    values.into_iter().any(|value| value.trim().eq_ignore_ascii_case(word))
 }
 
 /// Types that are text in all but name. Event streams are not: each event must leave at once.
@@ -135,8 +140,7 @@ fn is_text(content_type: &str) -> bool {
 }
 
 fn with_vary(reply: Reply) -> Reply {
-    let vary = reply.header_value("vary").unwrap_or_default();
-    match vary.split(',').any(|name| matches!(name.trim().to_ascii_lowercase().as_str(), "*" | "accept-encoding")) {
+    match lists(&reply, "vary", "accept-encoding") || lists(&reply, "vary", "*") {
         true => reply,
         false => reply.header("Vary", "Accept-Encoding"),
     }
@@ -307,6 +311,9 @@ mod tests {
             Some("origin, accept-encoding"),
         );
         check(move || Reply::text(long()).header("Cache-Control", "no-store, No-Transform"), false, None);
+        let twice =
+            move || Reply::text(long()).header("Cache-Control", "private").header("cache-control", "no-transform");
+        check(twice, false, None);
         check(move || Reply::text(long()).header("Content-Encoding", "br"), false, None);
         check(move || bytes(Status::PARTIAL_CONTENT, "text/plain"), false, None);
         check(move || bytes(Status::OK, "image/png"), false, None);

@@ -47,10 +47,9 @@ pub fn request_id(inbound: InboundId) -> impl Fn(&Request<'_>, Next<'_>) -> Repl
             return next.run(request).header(REQUEST_ID, id.as_str());
         }
         let id = RequestId::fresh();
-        let line = httparse::Header { name: REQUEST_ID, value: id.as_str().as_bytes() };
         let others = request.headers().filter(|(name, _)| !name.eq_ignore_ascii_case(REQUEST_ID));
-        let lines: Vec<_> = others.map(|(name, value)| httparse::Header { name, value }).chain([line]).collect();
-        let mut named = request.head().with_headers(&lines).with_body(request.body());
+        let lines = others.chain([(REQUEST_ID, id.as_str().as_bytes())]).collect();
+        let mut named = request.head().with_headers(lines).with_body(request.body());
         if let Some(body) = request.take_stream() {
             named = named.with_stream(body);
         }
