@@ -28,6 +28,12 @@ fn read_to_end(mut socket: &TcpStream) -> Vec<u8> {
     bytes
 }
 
+fn bound_socket() -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+}
+
 /// Joins each client to a connection of its own to `target`.
 struct Relay {
     target: SocketAddr,
@@ -155,8 +161,10 @@ fn a_relay_passes_everything_on_in_both_directions() {
 
 #[test]
 fn a_refused_connection_is_told() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (loops, addr) = start(|_| Relay { target: gone, connect_timeout: PATIENCE });
+    // Bound, so that nobody else gets the port, but nobody listens there.
+    let deaf = bound_socket();
+    let target = deaf.local_addr().unwrap().as_socket().unwrap();
+    let (loops, addr) = start(|_| Relay { target, connect_timeout: PATIENCE });
     assert_eq!(read_to_end(&connect(addr)), b"ConnectionRefused");
     loops.control().stop();
     loops.join().unwrap();
@@ -166,8 +174,7 @@ fn a_refused_connection_is_told() {
 #[cfg(target_os = "linux")]
 fn a_connection_that_takes_too_long_is_given_up() {
     // A listener that never accepts, and whose queue is full: the kernel ignores further clients.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let full = bound_socket();
     full.listen(0).unwrap();
     let target = full.local_addr().unwrap().as_socket().unwrap();
     let _queued = TcpStream::connect(target).unwrap();

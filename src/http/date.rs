@@ -7,12 +7,16 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug)]
 pub(crate) struct DateLine {
     second: Option<u64>,
-    line: String,
+    /// The line behind that of the commonest status.
+    with_ok: String,
 }
+
+/// The status line of most answers, which the date follows.
+const OK: &str = "HTTP/1.1 200 OK\r\n";
 
 impl DateLine {
     pub fn new() -> DateLine {
-        DateLine { second: None, line: String::new() }
+        DateLine { second: None, with_ok: OK.to_string() }
     }
 
     /// The line is for `now` from here on.
@@ -20,12 +24,18 @@ impl DateLine {
         let second = unix_seconds(now);
         if self.second != Some(second) {
             self.second = Some(second);
-            self.line = format!("Date: {}\r\n", imf_fixdate(second));
+            self.with_ok = format!("{OK}Date: {}\r\n", imf_fixdate(second));
         }
     }
 
+    /// The line; empty before the first time was set.
     pub fn as_bytes(&self) -> &[u8] {
-        self.line.as_bytes()
+        self.with_ok().split_at(OK.len()).1
+    }
+
+    /// The same behind the status line of a 200: one piece for most answers.
+    pub fn with_ok(&self) -> &[u8] {
+        self.with_ok.as_bytes()
     }
 }
 

@@ -48,7 +48,11 @@ impl fmt::Debug for Request<'_> {
 impl<'a> Request<'a> {
     /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
     pub fn new(method: Method, target: &'a str) -> Self {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        // A plain loop: targets are short, and a search would have to be set up.
+        let (path, query) = match target.bytes().position(|b| b == b'?') {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
+        };
         Self {
             method,
             version: Version::Http11,
@@ -113,6 +117,15 @@ impl<'a> Request<'a> {
     /// The body as it arrives: once, for the handler of a streamed route.
     pub(crate) fn take_stream(&self) -> Option<Body> {
         self.stream.take().map(|body| *body)
+    }
+
+    /// The same as [`with_peer`](Request::with_peer) and [`with_route`](Request::with_route), in place.
+    pub(crate) fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
+
+    pub(crate) fn set_route(&mut self, pattern: &'a str) {
+        self.route = Some(pattern);
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {
@@ -186,8 +199,12 @@ impl<'a> Request<'a> {
 
     /// The path parameter that the route calls `{name}`, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
-        let raw = route_tree::param(self.route?, self.path, name)?;
-        Some(percent_decoded(raw, false))
+        self.raw_param(name).map(|raw| percent_decoded(raw, false))
+    }
+
+    /// The same, as it was sent: an encoded slash in it is still told from one between segments.
+    pub fn raw_param(&self, name: &str) -> Option<&'a str> {
+        route_tree::param(self.route?, self.path, name)
     }
 
     /// The pattern of the route that the path has led to, such as `/items/{id}`: one label for all its paths.

@@ -239,12 +239,13 @@ impl Router {
 
     /// Answers a request that is there with its body. Never panics.
     pub fn handle(&self, request: Request<'_>) -> Reply {
-        self.answer(request, usize::MAX)
+        let mut request = request;
+        self.answer(&mut request, usize::MAX)
     }
 
     /// The same, where bodies of more than `body_bytes_max` are refused unless their route says otherwise.
-    pub(crate) fn answer(&self, request: Request<'_>, body_bytes_max: usize) -> Reply {
-        let (found, request) = self.find(request);
+    pub(crate) fn answer<'a>(&'a self, request: &mut Request<'a>, body_bytes_max: usize) -> Reply {
+        let found = self.find(request);
         let endpoint = |request: &Request<'_>| {
             let bytes_max = found.path.and_then(|path| path.body_bytes_max).unwrap_or(body_bytes_max);
             if request.body().len() > bytes_max {
@@ -252,18 +253,19 @@ impl Router {
             }
             self.dispatch(found, request, Guards::Ask)
         };
-        self.in_layers(&request, &endpoint)
+        self.in_layers(request, &endpoint)
     }
 
     /// Answers a request that was [admitted](Router::admit): its guards have been asked.
-    pub(crate) fn answer_admitted(&self, request: Request<'_>) -> Reply {
-        let (found, request) = self.find(request);
-        self.in_layers(&request, &|request| self.dispatch(found, request, Guards::Asked))
+    pub(crate) fn answer_admitted<'a>(&'a self, request: &mut Request<'a>) -> Reply {
+        let found = self.find(request);
+        self.in_layers(request, &|request| self.dispatch(found, request, Guards::Asked))
     }
 
     /// Decides what becomes of a body that is still to come, `length` bytes if that was declared.
     pub(crate) fn admit(&self, request: &Request<'_>, length: Option<u64>, body_bytes_max: usize) -> Admission {
-        let (found, request) = self.find(request.head());
+        let mut request = request.head();
+        let found = self.find(&mut request);
         let refused = |refusal: &dyn Fn(&Request<'_>) -> Reply| Admission::Refused(self.in_layers(&request, refusal));
         let Found { path: Some(path), route: Some(route) } = found else {
             // With a fallback the body is its business.
@@ -329,13 +331,16 @@ impl Router {
         self.refuse(&Refusal { status: Status::INTERNAL_SERVER_ERROR, reason, request: Some(request) })
     }
 
-    /// What a request leads to, and the request that knows it.
-    fn find<'a>(&'a self, request: Request<'a>) -> (Found<'a>, Request<'a>) {
+    /// What a request leads to; the request learns its route.
+    fn find<'a>(&'a self, request: &mut Request<'a>) -> Found<'a> {
         let method = request.method();
         let path = self.paths.find(request.path(), |path| path.route(method).is_some());
         match path.filter(|path| !path.routes.is_empty()) {
-            Some(path) => (Found { path: Some(path), route: path.route(method) }, request.with_route(&path.pattern)),
-            None => (Found { path: None, route: None }, request),
+            Some(path) => {
+                request.set_route(&path.pattern);
+                Found { path: Some(path), route: path.route(method) }
+            }
+            None => Found { path: None, route: None },
         }
     }
 

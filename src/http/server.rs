@@ -80,6 +80,7 @@ impl Server {
             // Room for the largest head and something behind it.
             input_bytes_max: limits.head_bytes_max.saturating_mul(2).max(64 << 10),
             write_stall_timeout: limits.write_stall_timeout,
+            ..reactor::Config::default()
         };
         let requests: Vec<Arc<AtomicU64>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
         let router = Arc::new(router);

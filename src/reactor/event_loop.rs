@@ -21,10 +21,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::buffer::Pool;
 use super::connections::{ConnId, Connections};
+use super::counters::{Counters, Tally};
 use super::entry::{Entry, Expired, Origin, Phase};
 use super::errands::{Errand, LoopControl};
 use super::listener::Acceptor;
-use super::server::{Config, Counters, Handle, Letter};
+use super::server::{Config, Handle, Letter};
 use super::timers::{Tick, Timers};
 use super::transport::Filled;
 use super::{Io, Protocol, Wish};
@@ -49,6 +50,7 @@ pub(crate) struct EventLoop<P: Protocol> {
     others: Vec<Handle<P::Message>>,
     acceptor: Option<Acceptor>,
     counters: Arc<Counters>,
+    tally: Tally,
     config: Config,
     connections: Connections<Entry<P::Connection>>,
     timers: Timers<ConnId>,
@@ -83,6 +85,7 @@ impl<P: Protocol> EventLoop<P> {
             others,
             acceptor: None,
             counters,
+            tally: Tally::default(),
             config,
             connections: Connections::new(),
             timers: Timers::new(now),
@@ -117,12 +120,17 @@ impl<P: Protocol> EventLoop<P> {
     fn turns(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let (mut letters, mut due) = (Vec::new(), Vec::new());
+        let mut turn_end = self.now;
         loop {
-            match self.poll.poll(&mut events, self.sleep()) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            match self.poll.poll(&mut events, self.sleep(turn_end)) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    turn_end = Instant::now();
+                    continue;
+                }
                 result => result?,
             }
             self.now = Instant::now();
+            self.counters.on_turn_begin(self.now);
             self.protocol.on_turn(self.now);
 
             self.deliver(&events);
@@ -134,7 +142,8 @@ impl<P: Protocol> EventLoop<P> {
             self.do_errands();
             self.flush();
 
-            self.counters.on_turn_end(self.now.elapsed());
+            turn_end = Instant::now();
+            self.counters.on_turn_end(turn_end - self.now, &mem::take(&mut self.tally));
             if let Some(deadline) = self.drain_deadline
                 && (self.connections.is_empty() || self.now >= deadline)
             {
@@ -143,14 +152,14 @@ impl<P: Protocol> EventLoop<P> {
         }
     }
 
-    /// How long the next wait may be; `None` is until something happens.
-    fn sleep(&self) -> Option<Duration> {
+    /// How long the wait that begins at `now` may be; `None` is until something happens.
+    fn sleep(&self, now: Instant) -> Option<Duration> {
         if !(self.again.is_empty() && self.dirty.is_empty() && self.late.is_empty() && self.errands.is_empty()) {
             return Some(Duration::ZERO);
         }
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.next_turn(self.now));
         let next = [self.timers.next(), self.drain_deadline, accept].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        Some(next.saturating_duration_since(now))
     }
 
     fn deliver(&mut self, events: &Events) {
@@ -200,7 +209,10 @@ impl<P: Protocol> EventLoop<P> {
                     let yielded = mem::take(&mut entry.yielded);
                     match entry.transport.fill(self.config.input_bytes_max, &mut self.pool) {
                         Ok(Filled::Nothing) if !yielded && (called || entry.transport.input.is_empty()) => return,
-                        Ok(Filled::Some | Filled::Nothing) => {
+                        Ok(filled) => {
+                            if let Filled::Some(count) = filled {
+                                self.tally.bytes_in += count as u64;
+                            }
                             if !self.call(id, P::on_readable) {
                                 break;
                             }
@@ -253,7 +265,7 @@ impl<P: Protocol> EventLoop<P> {
             Wish::Close(close) => (entry.phase, entry.deadline) = (Phase::Flushing(close), None),
             Wish::Abort => (entry.phase, entry.deadline) = (Phase::Aborted, None),
         }
-        self.pool.take_back(&mut entry.transport.input);
+        self.pool.settle(&mut entry.transport.input);
         self.pool.take_back(entry.transport.output.buffer());
         let (open, yielded) = (matches!(entry.phase, Phase::Open), entry.yielded);
         if !entry.transport.output.is_empty() || !open {
@@ -287,7 +299,7 @@ impl<P: Protocol> EventLoop<P> {
                 Letter::LoopMessage(message) => {
                     self.call_loop(|protocol, control| protocol.on_loop_message(message, control));
                 }
-                Letter::Adopt(socket, peer) => self.adopt(socket, peer),
+                Letter::Adopt(newcomer) => self.adopt(newcomer),
                 Letter::Drain(deadline) => self.drain(deadline),
                 Letter::Stop => {
                     self.acceptor = None;
@@ -373,8 +385,9 @@ impl<P: Protocol> EventLoop<P> {
 
     fn remove(&mut self, id: ConnId) {
         let Some(entry) = self.connections.remove(id) else { return };
-        if entry.origin == Origin::Accepted {
-            self.counters.on_closed();
+        match entry.origin {
+            Origin::Accepted { .. } => self.counters.on_closed(),
+            Origin::Connected => self.counters.on_disconnected(),
         }
         self.call_loop(|protocol, control| protocol.on_close(id, entry.state, control));
     }

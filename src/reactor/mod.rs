@@ -1,14 +1,18 @@
 //! Event loops: sockets, buffers, timers and threads. Knows no protocol; everything about HTTP is elsewhere.
 //!
 //! N loops, one thread each. A loop owns its connections; the only door from outside is its mailbox, which a
-//! [`Handle`] leads to. The first loop accepts and gives each new connection to the loop with the fewest.
+//! [`Handle`] leads to. The first loop accepts and gives each new connection to the least loaded one; or each accepts
+//! for itself ([`Listener::bind_reuse_port`]).
 //!
 //! A [`Protocol`] is what one loop speaks. It gets bytes and time through an [`Io`], leaves bytes there, and never
 //! blocks. All calls for one connection come from one thread, one after the other.
 
+mod addresses;
+mod balance;
 mod buffer;
 mod connections;
 mod copy_file;
+mod counters;
 mod entry;
 mod errands;
 mod event_loop;
@@ -29,13 +33,14 @@ use std::time::Instant;
 
 pub use buffer::Buffer;
 pub use connections::ConnId;
+pub use counters::Counters;
 use entry::Close;
 pub use errands::LoopControl;
 pub use listener::Listener;
 pub use output::{FileRange, Output, SharedBytes};
 #[cfg(test)]
 pub(crate) use rehearsal::{Rehearsal, WireEnd};
-pub use server::{Config, Control, Counters, Handle, Loops, start};
+pub use server::{Config, Control, Handle, Loops, start};
 
 /// What a loop speaks: one value for each loop, one `Connection` for each client.
 ///

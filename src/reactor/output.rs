@@ -122,6 +122,19 @@ impl Output {
         self.copied.push(bytes);
     }
 
+    /// Room for at least `count` bytes; what is written there counts when it is [committed](Output::commit).
+    #[inline]
+    pub fn room(&mut self, count: usize) -> &mut [u8] {
+        self.copied.reserve(count);
+        self.copied.spare()
+    }
+
+    /// Adds the first `count` bytes of the room.
+    #[inline]
+    pub fn commit(&mut self, count: usize) {
+        self.copied.commit(count);
+    }
+
     /// Adds bytes without copying them, unless they are so few that a copy is cheaper.
     pub fn push_shared(&mut self, bytes: impl Into<SharedBytes>) {
         let bytes = bytes.into();

@@ -1,19 +1,19 @@
 //! Threads: starts the loops, carries letters to them, and waits for their end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Poll, Waker};
 
 use super::Protocol;
+use super::addresses::Addresses;
+use super::balance::Balance;
 use super::connections::ConnId;
+use super::counters::Counters;
 use super::event_loop::{EventLoop, WAKE};
-use super::listener::{Acceptor, Listener};
+use super::listener::{Acceptor, Listener, Newcomer, Targets};
 use super::mailbox::Mailbox;
 
 /// Bounds that hold for any protocol.
@@ -23,6 +23,9 @@ pub struct Config {
     pub threads: usize,
     /// Open connections over all loops.
     pub connections_max: usize,
+    /// Open connections of one IPv4 address, or of one IPv6 network of 64 bits; `None` is no bound. Behind a proxy all
+    /// clients have its address.
+    pub connections_per_address_max: Option<usize>,
     /// Bytes read but not yet consumed by the protocol; at this mark reading pauses.
     pub input_bytes_max: usize,
     /// A peer that takes none of its output for this long is cut off.
@@ -34,6 +37,7 @@ impl Default for Config {
         Config {
             threads: 1,
             connections_max: 10_000,
+            connections_per_address_max: None,
             input_bytes_max: 64 << 10,
             write_stall_timeout: Duration::from_secs(30),
         }
@@ -44,7 +48,7 @@ impl Default for Config {
 pub(crate) enum Letter<M> {
     Message(ConnId, M),
     LoopMessage(M),
-    Adopt(TcpStream, SocketAddr),
+    Adopt(Newcomer),
     Drain(Instant),
     Stop,
 }
@@ -97,60 +101,6 @@ impl<M> Handle<M> {
     }
 }
 
-/// What one loop has done so far; written by the loops, read by anyone.
-#[derive(Debug, Default)]
-pub struct Counters {
-    open: AtomicUsize,
-    opened: AtomicU64,
-    refused: AtomicU64,
-    longest_turn_micros: AtomicU64,
-}
-
-impl Counters {
-    /// Connections open now, those on their way to the loop included.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections taken in since the start.
-    pub fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
-    }
-
-    /// Connections turned away because there were too many.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// The longest turn since the last call: how long an event may have waited.
-    pub fn take_longest_turn_micros(&self) -> u64 {
-        self.longest_turn_micros.swap(0, Ordering::Relaxed)
-    }
-
-    pub(crate) fn on_assigned(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn on_opened(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn on_closed(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn on_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn on_turn_end(&self, took: Duration) {
-        let micros = took.as_micros() as u64;
-        if micros > self.longest_turn_micros.load(Ordering::Relaxed) {
-            self.longest_turn_micros.store(micros, Ordering::Relaxed);
-        }
-    }
-}
-
 /// Starts the loops on `listener`; `protocol` makes the protocol of each, by number.
 pub fn start<P: Protocol>(
     listener: Listener,
@@ -158,7 +108,8 @@ pub fn start<P: Protocol>(
     mut protocol: impl FnMut(usize) -> P,
 ) -> io::Result<Loops<P::Message>> {
     let threads = config.threads.max(1);
-    let counters: Vec<Arc<Counters>> = (0..threads).map(|_| Arc::default()).collect();
+    let now = Instant::now();
+    let counters: Vec<Arc<Counters>> = (0..threads).map(|_| Arc::new(Counters::new(now))).collect();
     let polls: Vec<Poll> = (0..threads).map(|_| Poll::new()).collect::<io::Result<_>>()?;
     let handles = polls
         .iter()
@@ -166,11 +117,11 @@ pub fn start<P: Protocol>(
         .collect::<io::Result<Vec<_>>>()?;
 
     let control = Control { handles: handles.clone(), counters: counters.clone() };
-    let mut acceptor = Some(Acceptor::new(listener, counters.clone(), config.connections_max));
+    let mut acceptors = acceptors(listener, config, &counters, now)?.into_iter();
     let mut started = Vec::new();
     for (index, poll) in polls.into_iter().enumerate() {
         let (protocol, counters) = (protocol(index), Arc::clone(&counters[index]));
-        let (handles, config, acceptor) = (handles.clone(), config.clone(), acceptor.take());
+        let (handles, config, acceptor) = (handles.clone(), config.clone(), acceptors.next());
         let others = StopUnlessDone { control: control.clone(), done: false };
         // The loop is made in its thread: what a protocol keeps for its connections need not be Send.
         let thread = thread::Builder::new().name(format!("loop-{index}")).spawn(move || {
@@ -192,6 +143,25 @@ pub fn start<P: Protocol>(
         }
     }
     Ok(Loops { threads: started, control })
+}
+
+/// Who accepts: the first loop for all, or each loop for itself.
+fn acceptors(
+    listener: Listener,
+    config: &Config,
+    counters: &[Arc<Counters>],
+    now: Instant,
+) -> io::Result<Vec<Acceptor>> {
+    let addresses = config.connections_per_address_max.map(|max| Arc::new(Addresses::new(max)));
+    let acceptor = |listener, targets| {
+        Acceptor::new(listener, targets, counters.to_vec(), config.connections_max, addresses.clone())
+    };
+    if !listener.is_shared() {
+        return Ok(vec![acceptor(listener, Targets::All(Balance::new(counters.len(), now)))]);
+    }
+    let siblings = (1..counters.len()).map(|_| listener.sibling()).collect::<io::Result<Vec<_>>>()?;
+    let listeners = [listener].into_iter().chain(siblings).enumerate();
+    Ok(listeners.map(|(index, listener)| acceptor(listener, Targets::Own(index))).collect())
 }
 
 /// Ends all loops when one fails or panics: its share of the clients would otherwise wait for ever.
@@ -254,7 +224,7 @@ impl<M> std::fmt::Debug for Control<M> {
 impl<M> Control<M> {
     /// Stops accepting and lets the protocols finish what they do; after `timeout` the rest is cut.
     pub fn drain(&self, timeout: Duration) {
-        // The accepting loop tells the others, once they have what it still accepted for them.
+        // It tells the others, once they have what it still accepted for them.
         if let Some(first) = self.handles.first() {
             first.post(Letter::Drain(Instant::now() + timeout));
         }

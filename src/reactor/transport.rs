@@ -45,8 +45,8 @@ pub(crate) struct Transport {
 /// What came of filling the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
-    /// Some bytes, or the end.
-    Some,
+    /// So many bytes; none is the end.
+    Some(usize),
     /// Nothing new.
     Nothing,
 }
@@ -113,26 +113,25 @@ impl Transport {
         pool.lend(&mut self.input);
         let room = self.input.room(input_bytes_max);
         let room_bytes = room.len();
-        let filled = match retry(|| self.socket.read(room)) {
+        match retry(|| self.socket.read(room)) {
             Ok(0) => {
                 (self.ended, self.readable) = (true, false);
-                Ok(Filled::Some)
+                Ok(Filled::Some(0))
             }
             Ok(count) => {
                 // A short read has emptied the socket: what comes later is announced anew. Only an end that was
                 // announced with the bytes is not announced again.
                 self.readable = count == room_bytes || self.hung_up;
                 self.input.commit(count);
-                Ok(Filled::Some)
+                Ok(Filled::Some(count))
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
+                pool.settle(&mut self.input);
                 Ok(Filled::Nothing)
             }
             Err(e) => Err(e),
-        };
-        pool.take_back(&mut self.input);
-        filled
+        }
     }
 
     /// Reads once and forgets what came. `true` when the end was reached.
@@ -156,7 +155,7 @@ impl Transport {
         if written == Written::Blocked {
             self.watch(registry, token, Interest::READABLE | Interest::WRITABLE)?;
         }
-        pool.take_back(self.output.buffer());
+        pool.settle(self.output.buffer());
         Ok(written)
     }
 

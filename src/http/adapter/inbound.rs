@@ -72,9 +72,10 @@ impl Http1 {
                 }
                 Step::Closes
             }
-            Poll::Request { request, exchange, used } => {
+            Poll::Request { mut request, exchange, used } => {
                 self.count_request(client);
-                let reply = self.router.answer(request.with_peer(client.peer), self.limits.body_bytes_max);
+                request.set_peer(client.peer);
+                let reply = self.router.answer(&mut request, self.limits.body_bytes_max);
                 io.input.consume(used);
                 self.answer(client, reply, exchange, io);
                 Step::Taken
@@ -89,8 +90,9 @@ impl Http1 {
             Poll::Uploaded { upload, used } => {
                 io.input.consume(used);
                 match upload.request(slots, &self.limits) {
-                    Ok((request, exchange)) => {
-                        let reply = self.router.answer_admitted(request.with_peer(client.peer));
+                    Ok((mut request, exchange)) => {
+                        request.set_peer(client.peer);
+                        let reply = self.router.answer_admitted(&mut request);
                         self.answer(client, reply, exchange, io);
                     }
                     Err(violation) => {
@@ -132,7 +134,7 @@ impl Http1 {
             Admission::Stream { bytes_max } => {
                 h1.feed_body(bytes_max)?;
                 let (stream, body) = pipe(announced.length);
-                Admitted::Streamed(stream, self.router.answer_admitted(request.with_stream(body)))
+                Admitted::Streamed(stream, self.router.answer_admitted(&mut request.with_stream(body)))
             }
         })
     }

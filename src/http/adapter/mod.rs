@@ -95,7 +95,7 @@ impl Http1 {
         let full = router.refuse(&Refusal { status: Status::SERVICE_UNAVAILABLE, reason, request: None });
         let mut refusal = Output::default();
         let exchange = Exchange { version: Version::Http11, head_only: false, persistent: false };
-        encode::whole(&mut refusal, &full.header("Retry-After", "1"), exchange, b"");
+        encode::whole(&mut refusal, &full.header("Retry-After", "1"), exchange, &DateLine::new());
         let refusal = refusal.take_bytes().unwrap_or_default();
         Http1 { router, limits, budget, date: DateLine::new(), requests, refusal, scratch: Vec::new() }
     }

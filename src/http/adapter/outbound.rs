@@ -45,7 +45,7 @@ impl Http1 {
             client.feed = None;
             exchange.persistent &= client.h1.decline_body();
         }
-        let date = self.date.as_bytes();
+        let date = &self.date;
         if reply.body().len() < COPIED_BYTES_MAX && reply.is_plain() {
             encode::whole(io.output, &reply, exchange, date);
             return self.finish(client, exchange, io);
@@ -113,7 +113,7 @@ impl Http1 {
             log::error!("an upgrade was granted to a request whose body is still arriving");
             return self.answer_nothing(client, Later::default(), exchange, io);
         }
-        encode::switching_head(io.output, head, self.date.as_bytes());
+        encode::switching_head(io.output, head, &self.date);
         client.h1.leave_http();
         let (feed, input) = pipe(None);
         let (output, body) = pipe(None);

@@ -5,11 +5,11 @@
 use std::hash::RandomState;
 use std::time::SystemTime;
 
-use super::answer::answer;
+use super::answer::{answer, failure};
 use super::asset::{Asset, Content, Description, entity_tag};
 use super::encoding::{Coding, choose};
 use crate::http::date::unix_seconds;
-use crate::http::reply::Reply;
+use crate::http::reply::{Reply, check_header};
 use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::http::types::Status;
@@ -30,6 +30,9 @@ impl Router {
     ///
     /// A file whose path is that of another one with `.br`, `.zst` or `.gz` behind it is that file compressed, and is sent
     /// in its place to clients that accept it (RFC 9110 §12.5.3).
+    ///
+    /// # Panics
+    /// On a path that cannot be a route, as [`route`](Router::route) does, or a `Cache-Control` that cannot be sent.
     pub fn files(self, files: &'static [File]) -> Router {
         files.iter().fold(self, |router, file| {
             let variants = Variants::of(file, files);
@@ -52,6 +55,9 @@ impl Variants {
             files.iter().find(is_it).map(|other| (coding, other))
         };
         let coded: Vec<(Coding, &File)> = Coding::ALL.into_iter().filter_map(compressed).collect();
+        if let Err(error) = check_header("Cache-Control", file.cache_control) {
+            panic!("{}: the Cache-Control {:?} cannot be sent: {error}", file.path, file.cache_control);
+        }
         let asset = |coding: Option<Coding>, bytes: &'static [u8]| {
             let len = bytes.len() as u64;
             Asset::new(Description {
@@ -77,7 +83,7 @@ impl Variants {
         let asset =
             self.coded.iter().find(|(coding, _)| Some(*coding) == chosen).map_or(&self.plain, |(_, asset)| asset);
         answer(request, asset, unix_seconds(SystemTime::now()), &self.random)
-            .unwrap_or_else(|_| Reply::empty(Status::INTERNAL_SERVER_ERROR))
+            .unwrap_or_else(|_| failure(Status::INTERNAL_SERVER_ERROR, "the file cannot be read"))
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
         for (range, status, content_range, body) in [
             ("bytes=4-", 206, Some("bytes 4-9/10"), "x = 1;"),
             ("bytes=-2", 206, Some("bytes 8-9/10"), "1;"),
-            ("bytes=10-", 416, Some("bytes */10"), ""),
+            ("bytes=10-", 416, Some("bytes */10"), "416 Range Not Satisfiable: the file ends before this range\n"),
             ("lines=1-", 200, None, "let x = 1;"),
         ] {
             let reply = router.handle(Request::new(Method::Get, "/app.js").with_header("Range", range));

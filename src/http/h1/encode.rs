@@ -1,5 +1,6 @@
 //! Answers as bytes. Framing is decided here and nowhere else: a reply cannot set it.
 
+use crate::http::date::DateLine;
 use crate::http::reply::Reply;
 use crate::http::types::{Status, Version};
 use crate::reactor::Output;
@@ -32,46 +33,52 @@ pub(crate) enum Framing {
     NoBody,
 }
 
-/// A whole answer: head, and body if this answer has one. Gives the bytes of the body that are sent. `date` is the whole
-/// line. Bytes are copied: for small bodies, which most are.
-pub(crate) fn whole(out: &mut Output, reply: &Reply, exchange: Exchange, date: &[u8]) -> usize {
+/// A whole answer: head, and body if this answer has one. Bytes are copied: for small bodies, which most are.
+pub(crate) fn whole(out: &mut Output, reply: &Reply, exchange: Exchange, date: &DateLine) {
     let body = reply.body();
-    if !whole_head(out, reply, body.len() as u64, exchange, date) {
-        return 0;
+    let mut head = Head { room: room(out, reply, body.len()), len: 0 };
+    head.start(reply, date);
+    if head.end_whole(reply, body.len() as u64, exchange) {
+        head.put(body);
     }
-    out.push(body);
-    body.len()
+    let len = head.len;
+    out.commit(len);
 }
 
 /// The head of a whole answer. Gives whether its body follows.
-pub(crate) fn whole_head(out: &mut Output, reply: &Reply, body_bytes: u64, exchange: Exchange, date: &[u8]) -> bool {
-    start(out, reply, date);
-    // RFC 9110 §15.3.6: a 205 has no body, and says so by its length.
-    let empty = reply.status() == Status::RESET_CONTENT;
-    if reply.status().has_body() {
-        content_length(out, if empty { 0 } else { body_bytes });
-    }
-    end_of_head(out, exchange);
-    reply.status().has_body() && !empty && !exchange.head_only
+pub(crate) fn whole_head(
+    out: &mut Output,
+    reply: &Reply,
+    body_bytes: u64,
+    exchange: Exchange,
+    date: &DateLine,
+) -> bool {
+    let mut head = Head { room: room(out, reply, 0), len: 0 };
+    head.start(reply, date);
+    let has_body = head.end_whole(reply, body_bytes, exchange);
+    let len = head.len;
+    out.commit(len);
+    has_body
 }
 
 /// The head of a streamed answer, and how its pieces are framed.
 pub(crate) fn stream_head(
     out: &mut Output,
-    head: &Reply,
+    reply: &Reply,
     length: Option<u64>,
     exchange: &mut Exchange,
-    date: &[u8],
+    date: &DateLine,
 ) -> Framing {
-    start(out, head, date);
+    let mut head = Head { room: room(out, reply, 0), len: 0 };
+    head.start(reply, date);
     let framing = match (length, exchange.version) {
-        _ if !head.status().has_body() => Framing::NoBody,
-        _ if head.status() == Status::RESET_CONTENT => {
-            content_length(out, 0);
+        _ if !reply.status().has_body() => Framing::NoBody,
+        _ if reply.status() == Status::RESET_CONTENT => {
+            head.put_length(0);
             Framing::NoBody
         }
         (Some(length), _) => {
-            content_length(out, length);
+            head.put_length(length);
             Framing::Length(length)
         }
         (None, Version::Http10) => {
@@ -79,18 +86,23 @@ pub(crate) fn stream_head(
             Framing::UntilClose
         }
         (None, Version::Http11) => {
-            out.push(b"Transfer-Encoding: chunked\r\n");
+            head.put(b"Transfer-Encoding: chunked\r\n");
             Framing::Chunked
         }
     };
-    end_of_head(out, *exchange);
+    head.end(*exchange);
+    let len = head.len;
+    out.commit(len);
     if exchange.head_only { Framing::NoBody } else { framing }
 }
 
 /// The head of an answer after which the connection speaks another protocol (RFC 9110 §15.2.2).
-pub(crate) fn switching_head(out: &mut Output, head: &Reply, date: &[u8]) {
-    start(out, head, date);
-    out.push(b"Connection: Upgrade\r\n\r\n");
+pub(crate) fn switching_head(out: &mut Output, reply: &Reply, date: &DateLine) {
+    let mut head = Head { room: room(out, reply, 0), len: 0 };
+    head.start(reply, date);
+    head.put(b"Connection: Upgrade\r\n\r\n");
+    let len = head.len;
+    out.commit(len);
 }
 
 /// One piece of a streamed body. An empty one is nothing: as a chunk it would end the body.
@@ -100,7 +112,7 @@ pub(crate) fn piece(out: &mut Output, piece: &[u8], framing: Framing) {
         Framing::NoBody => {}
         Framing::Length(_) | Framing::UntilClose => out.push(piece),
         Framing::Chunked => {
-            hexadecimal(out, piece.len());
+            push_hexadecimal(out, piece.len());
             out.push(b"\r\n");
             out.push(piece);
             out.push(b"\r\n");
@@ -108,61 +120,115 @@ pub(crate) fn piece(out: &mut Output, piece: &[u8], framing: Framing) {
     }
 }
 
-fn start(out: &mut Output, reply: &Reply, date: &[u8]) {
-    match reply.status().line() {
-        Some(line) => out.push(line),
-        None => {
-            // §4: the space after the code is there even without a reason.
-            out.push(b"HTTP/1.1 ");
-            push_digits::<10>(out, u64::from(reply.status().code()));
-            out.push(b" \r\n");
+/// What a head may have besides the reply's own lines and type: status line, date, framing.
+const FIXED_BYTES_MAX: usize = 256;
+
+/// Room for the head of `reply`, and for `behind` bytes of its body.
+#[inline]
+fn room<'o>(out: &'o mut Output, reply: &Reply, behind: usize) -> &'o mut [u8] {
+    out.room(FIXED_BYTES_MAX + reply.content_type().len() + reply.header_lines().len() + behind)
+}
+
+/// A head being written into room that was made for all of it: a check and a copy for each part, and nothing else.
+struct Head<'o> {
+    room: &'o mut [u8],
+    len: usize,
+}
+
+impl Head<'_> {
+    /// Status line, date, type and the reply's own lines.
+    #[inline]
+    fn start(&mut self, reply: &Reply, date: &DateLine) {
+        match reply.status() {
+            Status::OK => self.put(date.with_ok()),
+            status => self.put_status(status, date),
+        }
+        if !reply.content_type().is_empty() {
+            self.put(b"Content-Type: ");
+            self.put(reply.content_type().as_bytes());
+            self.put(b"\r\n");
+        }
+        if !reply.header_lines().is_empty() {
+            self.put(reply.header_lines().as_bytes());
         }
     }
-    out.push(date);
-    if !reply.content_type().is_empty() {
-        out.push(b"Content-Type: ");
-        out.push(reply.content_type().as_bytes());
-        out.push(b"\r\n");
+
+    fn put_status(&mut self, status: Status, date: &DateLine) {
+        match status.line() {
+            Some(line) => self.put(line),
+            None => {
+                // §4: the space after the code is there even without a reason.
+                self.put(b"HTTP/1.1 ");
+                self.put_decimal(u64::from(status.code()));
+                self.put(b" \r\n");
+            }
+        }
+        self.put(date.as_bytes());
     }
-    out.push(reply.header_lines().as_bytes());
-}
 
-fn content_length(out: &mut Output, length: u64) {
-    out.push(b"Content-Length: ");
-    push_digits::<10>(out, length);
-    out.push(b"\r\n");
-}
+    /// The rest of a whole answer's head; gives whether its body follows.
+    #[inline]
+    fn end_whole(&mut self, reply: &Reply, body_bytes: u64, exchange: Exchange) -> bool {
+        // RFC 9110 §15.3.6: a 205 has no body, and says so by its length.
+        let empty = reply.status() == Status::RESET_CONTENT;
+        if reply.status().has_body() {
+            self.put_length(if empty { 0 } else { body_bytes });
+        }
+        self.end(exchange);
+        reply.status().has_body() && !empty && !exchange.head_only
+    }
 
-fn end_of_head(out: &mut Output, exchange: Exchange) {
-    out.push(match (exchange.persistent, exchange.version) {
-        (false, _) => b"Connection: close\r\n\r\n",
-        (true, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
-        (true, Version::Http11) => b"\r\n",
-    });
-}
+    #[inline]
+    fn put_length(&mut self, length: u64) {
+        self.put(b"Content-Length: ");
+        self.put_decimal(length);
+        self.put(b"\r\n");
+    }
 
-fn hexadecimal(out: &mut Output, number: usize) {
-    push_digits::<16>(out, number as u64);
-}
-
-fn push_digits<const BASE: u64>(out: &mut Output, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut first = digits.len();
-    for slot in digits.iter_mut().rev() {
-        *slot = b"0123456789abcdef"[(number % BASE) as usize];
-        first -= 1;
-        number /= BASE;
-        if number == 0 {
-            break;
+    #[inline]
+    fn end(&mut self, exchange: Exchange) {
+        match (exchange.persistent, exchange.version) {
+            (true, Version::Http11) => self.put(b"\r\n"),
+            (true, Version::Http10) => self.put(b"Connection: keep-alive\r\n\r\n"),
+            (false, _) => self.put(b"Connection: close\r\n\r\n"),
         }
     }
-    out.push(&digits[first..]);
+
+    #[inline]
+    fn put_decimal(&mut self, mut number: u64) {
+        let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+        for slot in self.room[self.len..self.len + digits].iter_mut().rev() {
+            *slot = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        self.len += digits;
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.room[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
+/// The size of a chunk, in hexadecimal digits.
+fn push_hexadecimal(out: &mut Output, number: usize) {
+    let digits = number.checked_ilog2().unwrap_or(0) as usize / 4 + 1;
+    for place in (0..digits).rev() {
+        out.push(&[b"0123456789abcdef"[number >> (4 * place) & 0xf]]);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    const DATE: &[u8] = b"Date: D\r\n";
+    fn date() -> DateLine {
+        let mut date = DateLine::new();
+        date.set(std::time::SystemTime::UNIX_EPOCH);
+        date
+    }
+
+    const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT";
 
     fn exchange(version: Version, head_only: bool, persistent: bool) -> Exchange {
         Exchange { version, head_only, persistent }
@@ -171,8 +237,8 @@ mod tests {
     #[track_caller]
     fn check(answer: &Reply, exchange: Exchange, expected: &str) {
         let mut out = Output::default();
-        whole(&mut out, answer, exchange, DATE);
-        assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
+        whole(&mut out, answer, exchange, &date());
+        assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected.replace("Date: D", DATE));
     }
 
     #[test]
@@ -223,23 +289,25 @@ mod tests {
             ),
         ] {
             let (mut out, mut request) = (Output::default(), request);
-            let seen = stream_head(&mut out, &Reply::empty(Status::OK), length, &mut request, DATE);
+            let seen = stream_head(&mut out, &Reply::empty(Status::OK), length, &mut request, &date());
             assert_eq!(seen, framing);
             piece(&mut out, b"", framing);
             piece(&mut out, b"abcdefghijklmnopqrstuvwxyz", framing);
             let expected = format!("HTTP/1.1 200 OK\r\nDate: D\r\n{expected}");
-            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected);
+            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), expected.replace("Date: D", DATE));
         }
     }
 
     #[test]
     fn numbers() {
-        for number in [0, 9, 10, 15, 16, 255, 4096, u64::MAX] {
-            let mut out = Output::default();
-            push_digits::<10>(&mut out, number);
-            out.push(b" ");
-            push_digits::<16>(&mut out, number);
-            assert_eq!(String::from_utf8(out.take_bytes().unwrap()).unwrap(), format!("{number} {number:x}"));
+        for number in [0, 9, 10, 15, 16, 99, 100, 255, 4096, usize::MAX] {
+            let (mut out, mut room) = (Output::default(), [0; 20]);
+            let mut head = Head { room: &mut room, len: 0 };
+            head.put_decimal(number as u64);
+            let len = head.len;
+            push_hexadecimal(&mut out, number);
+            assert_eq!(&room[..len], number.to_string().as_bytes());
+            assert_eq!(out.take_bytes().unwrap(), format!("{number:x}").as_bytes());
         }
     }
 }

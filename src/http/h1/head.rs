@@ -164,3 +164,59 @@ fn not_a_version(rest: &[u8]) -> Stop {
     }
     Violation::BadVersion.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h1::lines::HEADERS_MAX;
+
+    /// The value of a header line.
+    fn value(input: &str, name: &str) -> Option<Vec<u8>> {
+        let mut slots = Slots::new();
+        let head = Head::parse(input.as_bytes(), &mut slots, &Limits::default()).unwrap().unwrap();
+        head.headers.get(name).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn an_absolute_target_takes_the_place_of_host() {
+        let check = |target: &str, host: &[u8]| {
+            let head = format!("GET {target} HTTP/1.1\r\nX: y\r\nHost: front\r\nZ: z\r\n\r\n");
+            assert_eq!(value(&head, "hOST").as_deref(), Some(host), "{target}");
+            assert_eq!(value(&head, "z").as_deref(), Some(&b"z"[..]), "{target}");
+        };
+        check("/", b"front");
+        check("/?http://a/", b"front");
+        check("http://back:8080/", b"back:8080");
+        check("HTTP://[::1]?q", b"[::1]");
+        assert_eq!(value("GET http://a/ HTTP/1.0\r\n\r\n", "host"), None);
+    }
+
+    #[test]
+    fn bounds_may_be_larger_than_lines_usually_are() {
+        let limits = Limits { head_bytes_max: 1 << 20, headers_max: usize::MAX, ..Limits::default() };
+        let (mut slots, mut again) = (Slots::new(), Slots::new());
+        let name = "x".repeat(70_000);
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: {name}\r\n\r\n");
+        let head = Head::parse(long.as_bytes(), &mut slots, &limits).unwrap().unwrap();
+        assert_eq!(head.headers.get(&name), Some(name.as_bytes()));
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(HEADERS_MAX));
+        assert_eq!(Head::parse(many.as_bytes(), &mut again, &limits).err(), Some(Violation::TooManyHeaders));
+    }
+
+    /// However a head is cut, reading it costs no more than a few times its size, and what is wrong is seen soon.
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_not_read_over_and_over() {
+        let limits = Limits::default();
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(30_000));
+        let (mut scanned, mut bytes_read) = (0, 0);
+        for length in 1..=head.len() {
+            if Head::is_due(&head.as_bytes()[..length], scanned, &limits) {
+                bytes_read += length;
+                scanned = length;
+            }
+            assert!(length < SMALL_HEAD_BYTES || length - scanned <= length / 8);
+        }
+        assert!(bytes_read < 30 * head.len(), "{bytes_read}");
+        assert!(Head::is_due(format!("{head}\r").as_bytes(), head.len(), &limits), "a line has ended");
+    }
+}

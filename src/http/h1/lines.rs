@@ -32,7 +32,7 @@ impl Span {
         Span { from: from as u32, to: (from + len) as u32 }
     }
 
-    fn of(self, bytes: &[u8]) -> &[u8] {
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.from as usize..self.to as usize).unwrap_or_default()
     }
 }

@@ -12,5 +12,7 @@ pub(crate) mod encode;
 mod fields;
 pub(crate) mod head;
 pub(crate) mod lines;
+#[cfg(test)]
+mod properties;
 mod target;
 pub(crate) mod violation;

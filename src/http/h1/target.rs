@@ -24,22 +24,17 @@ pub(super) struct Target<'b> {
 pub(super) fn target_len(bytes: &[u8], target_bytes_max: usize) -> Result<usize, Stop> {
     // One byte more than the limit shows that it is passed.
     let bytes = bytes.get(..=target_bytes_max).unwrap_or(bytes);
+    let at_end = || if bytes.len() > target_bytes_max { Violation::TargetTooLong.into() } else { Stop::Partial };
     let mut len = 0;
     loop {
-        let rest = bytes.get(len..).unwrap_or_default();
-        len += TARGET.run(rest);
+        len += TARGET.run(bytes.get(len..).unwrap_or_default());
         match bytes.get(len..).unwrap_or_default() {
             [b' ', ..] if len > 0 => return Ok(len),
-            [] | [b'%'] if bytes.len() > target_bytes_max => return Err(Violation::TargetTooLong.into()),
-            [] | [b'%'] => return Err(Stop::Partial),
             // A NUL ends strings for those who decode the path and hand it to their system.
             [b'%', b'0', b'0', ..] => return Err(Violation::TargetInvalid.into()),
-            [b'%', high, rest @ ..] if high.is_ascii_hexdigit() => match rest {
-                [low, ..] if low.is_ascii_hexdigit() => len += 3,
-                [] if bytes.len() > target_bytes_max => return Err(Violation::TargetTooLong.into()),
-                [] => return Err(Stop::Partial),
-                _ => return Err(Violation::TargetInvalid.into()),
-            },
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => len += 3,
+            [] | [b'%'] => return Err(at_end()),
+            [b'%', high] if high.is_ascii_hexdigit() => return Err(at_end()),
             // A second space, or no version: the line is not one of HTTP/1.
             [b' ' | b'\r' | b'\n', ..] => return Err(Violation::BadHead.into()),
             _ => return Err(Violation::TargetInvalid.into()),
@@ -134,4 +129,18 @@ fn is_port(digits: &[u8]) -> bool {
         _ => None,
     });
     port.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_target_says_where_its_host_is() {
+        let head = b"GET HTTP://[::1]:80/p?q HTTP/1.1";
+        let target = str::from_utf8(&head[4..23]).unwrap();
+        let read = read(Method::Get, target, 4).ok().unwrap();
+        assert_eq!(read.path, "/p?q");
+        assert_eq!(read.authority.unwrap().of(head), b"[::1]:80");
+    }
 }

@@ -1,7 +1,6 @@
 //! How clients come in: accepted by the loop that listens, adopted by the loop that serves them, until draining begins.
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
 use mio::Interest;
@@ -10,7 +9,7 @@ use mio::net::TcpStream;
 use super::EventLoop;
 use crate::reactor::Protocol;
 use crate::reactor::entry::{Entry, Origin, Phase};
-use crate::reactor::listener::Accepted;
+use crate::reactor::listener::{Accepted, Newcomer, Refusal};
 use crate::reactor::server::Letter;
 use crate::reactor::transport::Transport;
 
@@ -21,28 +20,39 @@ impl<P: Protocol> EventLoop<P> {
         self.acceptor = Some(acceptor);
     }
 
-    /// Gives a new connection to its loop.
+    /// Gives a new connection to its loop, or turns it away.
     fn place(&mut self, accepted: Accepted) {
         match accepted {
-            Accepted::For(index, socket, peer) => match self.others.get(index) {
-                Some(other) if !other.is(&self.handle) => other.post(Letter::Adopt(socket, peer)),
-                _ => self.adopt(socket, peer),
+            Accepted::For(index, newcomer) => match self.others.get(index) {
+                Some(other) if !other.is(&self.handle) => other.post(Letter::Adopt(newcomer)),
+                _ => self.adopt(newcomer),
             },
-            Accepted::TooMany(mut socket) => {
+            Accepted::Refused(socket, refusal) => {
                 self.counters.on_refused();
-                // One attempt: a client that is not even taken in gets no buffer.
-                if let Err(e) = socket.write(self.protocol.refusal()) {
-                    log::debug!("cannot refuse a connection: {e}");
+                if refusal == Refusal::Address {
+                    self.counters.on_refused_per_address();
                 }
+                self.turn_away(socket);
             }
+        }
+    }
+
+    /// One attempt to write and one to read: a client that is not even taken in gets no buffer. What it has sent is read
+    /// because closing would else reset the connection, and it might never see why.
+    fn turn_away(&self, mut socket: TcpStream) {
+        let outcome = socket.write(self.protocol.refusal()).and_then(|_| socket.read(&mut [0; 4 << 10]));
+        if let Err(e) = outcome
+            && e.kind() != ErrorKind::WouldBlock
+        {
+            log::debug!("cannot refuse a connection in good form: {e}");
         }
     }
 
     /// Takes a new connection in, and reads what has come with it: often a whole request, whose answer leaves in this
     /// turn. Only who stays is watched.
-    pub(super) fn adopt(&mut self, socket: TcpStream, peer: SocketAddr) {
+    pub(super) fn adopt(&mut self, Newcomer { socket, peer, seat }: Newcomer) {
         let state = self.protocol.on_open(peer, self.now);
-        let id = self.connections.insert(Entry::new(Transport::new(socket), state, Origin::Accepted));
+        let id = self.connections.insert(Entry::new(Transport::new(socket), state, Origin::Accepted { _seat: seat }));
         self.counters.on_opened();
         self.call(id, P::on_ready);
         self.read(id);
@@ -55,22 +65,28 @@ impl<P: Protocol> EventLoop<P> {
         }
     }
 
-    /// Stops accepting, and tells every connection.
+    /// Stops accepting, and tells every connection and the other loops. A later call can only bring the end nearer.
     pub(super) fn drain(&mut self, deadline: Instant) {
+        let begins = self.drain_deadline.is_none();
+        if self.drain_deadline.is_some_and(|earlier| earlier <= deadline) {
+            return;
+        }
         if let Some(mut acceptor) = self.acceptor.take() {
-            // Who is in the kernel's queue already has a connection and may have sent a request: closing the listener
+            // Who is in the kernel's queue already has a connection and may have sent something: closing the listener
             // would reset it. The other loops are told after they got theirs.
             acceptor.on_ready();
             while acceptor.next_turn(self.now).is_some_and(|turn| turn <= self.now) {
                 acceptor.accept(self.now, |accepted| self.place(accepted));
             }
-            for other in self.others.iter().filter(|other| !other.is(&self.handle)) {
-                other.post(Letter::Drain(deadline));
-            }
         }
-        self.drain_deadline = Some(self.drain_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-        for id in self.connections.ids() {
-            self.call(id, P::on_drain);
+        self.drain_deadline = Some(deadline);
+        for other in self.others.iter().filter(|other| !other.is(&self.handle)) {
+            other.post(Letter::Drain(deadline));
+        }
+        if begins {
+            for id in self.connections.ids() {
+                self.call(id, P::on_drain);
+            }
         }
     }
 }

@@ -19,10 +19,12 @@ use crate::reactor::transport::Transport;
 
 impl<P: Protocol> EventLoop<P> {
     pub(super) fn connect(&mut self, Connect { id, to, state, deadline }: Connect<P::Connection>) {
+        self.counters.on_connecting();
         let socket = match TcpStream::connect(to) {
             Ok(socket) => socket,
             Err(e) => {
                 self.connections.ids_mut().release(id);
+                self.counters.on_disconnected();
                 return self.tell_failure(id, state, e);
             }
         };
@@ -52,6 +54,7 @@ impl<P: Protocol> EventLoop<P> {
 
     pub(super) fn fail_connect(&mut self, id: ConnId, error: io::Error) {
         if let Some(entry) = self.connections.remove(id) {
+            self.counters.on_disconnected();
             self.tell_failure(id, entry.state, error);
         }
     }

@@ -50,6 +50,7 @@ impl<P: Protocol> EventLoop<P> {
             }
         };
         let after = entry.transport.output.len();
+        self.tally.bytes_out += before.saturating_sub(after) as u64;
         entry.on_flushed(before, after, self.now, self.config.write_stall_timeout);
         match entry.phase {
             Phase::Open => {

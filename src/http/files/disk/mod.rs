@@ -7,19 +7,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::answer::answer;
+use super::answer::{answer, failure};
 use super::cache::{Cache, Entry, Frame, Opened};
 use super::encoding::{Coding, choose};
 use super::mime;
 use super::path::{Hidden, SafePath};
 use super::root::{Found, Root};
 use crate::http::date::unix_seconds;
-use crate::http::reply::Reply;
+use crate::http::reply::{Reply, check_header};
 use crate::http::request::Request;
 use crate::http::router::Router;
 use crate::http::types::Status;
 
-/// Serves the files below a directory: `Router::new().static_dir("/assets", Files::new("public")?)`.
+/// The files below a directory.
+///
+/// ```no_run
+/// use sconce::http::{Files, Router};
+///
+/// let assets = Files::new("public/assets")?.precompressed(true).cache_control("public, max-age=31536000, immutable");
+/// let pages = Files::new("public")?.fallback("index.html");
+/// let router = Router::new().static_dir("/assets", assets).static_dir("/", pages);
+/// # std::io::Result::Ok(())
+/// ```
 ///
 /// What a path of a URL may name is narrow: see [`Router::static_dir`]. Files should be replaced by renaming, not written
 /// in place: who is being sent a file that changes gets a mixture, with any server.
@@ -64,8 +73,14 @@ impl Files {
 
     /// The value of `Cache-Control` (RFC 9111 §5.2), for example `public, max-age=31536000, immutable` for files whose name
     /// changes with their content. Empty: no such line.
+    ///
+    /// # Panics
+    /// On a value with a control character in it, which is a mistake of the program.
     pub fn cache_control(mut self, value: impl Into<String>) -> Files {
         self.cache_control = value.into();
+        if let Err(error) = check_header("Cache-Control", &self.cache_control) {
+            panic!("the value {:?} cannot be sent: {error}", self.cache_control);
+        }
         self
     }
 
@@ -104,11 +119,11 @@ impl Files {
                 answer(request, asset, unix_seconds(now), &self.random)
             }
             Target::Directory => Ok(redirect_into(request)),
-            Target::Nothing => Ok(Reply::empty(Status::NOT_FOUND)),
+            Target::Nothing => Ok(failure(Status::NOT_FOUND, &format!("no such path: {}", request.path()))),
         });
         reply.unwrap_or_else(|error| {
             log::error!("{} cannot be read: {error}", request.path());
-            Reply::empty(Status::SERVICE_UNAVAILABLE).header("Retry-After", "1")
+            failure(Status::SERVICE_UNAVAILABLE, "the file cannot be read now").header("Retry-After", "1")
         })
     }
 
@@ -162,10 +177,12 @@ fn choice(request: &Request<'_>, entry: &Entry) -> Option<Coding> {
 
 /// To the same path with a slash behind it, so that relative links in the index work.
 ///
-/// The path names a directory below the root, so it does not begin with two slashes, which would be another host.
+/// The reference is a relative one (RFC 9110 §10.2.2): whatever the path looks like, it leads to no other host, and it
+/// holds behind a proxy that took a prefix off.
 fn redirect_into(request: &Request<'_>) -> Reply {
+    let name = request.path().rsplit('/').next().unwrap_or_default();
     let query = request.query_string().map(|query| format!("?{query}")).unwrap_or_default();
-    Reply::empty(Status::MOVED_PERMANENTLY).header("Location", format!("{}/{query}", request.path()))
+    Reply::empty(Status::MOVED_PERMANENTLY).header("Location", format!("./{name}/{query}"))
 }
 
 impl Router {
@@ -178,11 +195,10 @@ impl Router {
     /// # Panics
     /// On a prefix that cannot be a route, as [`route`](Router::route) does.
     pub fn static_dir(self, prefix: &str, files: Files) -> Router {
-        let prefix = prefix.trim_end_matches('/').to_string();
-        let router = if prefix.is_empty() { self } else { self.get(&prefix.clone(), redirect_into) };
+        let prefix = prefix.trim_end_matches('/');
+        let router = if prefix.is_empty() { self } else { self.get(prefix, redirect_into) };
         router.get(&format!("{prefix}/{{*path}}"), move |request: &Request<'_>| {
-            let raw = request.path().strip_prefix(&*prefix).and_then(|path| path.strip_prefix('/'));
-            raw.map_or_else(|| Reply::empty(Status::NOT_FOUND), |raw| files.serve(request, raw))
+            files.serve(request, request.raw_param("path").unwrap_or_default())
         })
     }
 }

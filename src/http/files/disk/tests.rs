@@ -1,4 +1,5 @@
 use std::fs;
+use std::time::Duration;
 
 use super::*;
 use crate::http::Method;
@@ -41,7 +42,7 @@ fn get(router: &Router, target: &str, lines: &[(&str, &str)]) -> Reply {
 fn paths() {
     let scratch = site();
     let router = router(&scratch);
-    for (target, status, body) in [
+    for (target, status, text) in [
         ("/", 200, "<p>home"),
         ("/app.js", 200, "let x = 1;"),
         ("/.env", 200, "secret"),
@@ -67,15 +68,14 @@ fn paths() {
         ("/app/.env", 404, ""),
     ] {
         let reply = get(&router, target, &[]);
-        assert_eq!((reply.status().code(), reply.wait_body()), (status, body.to_string()), "{target}");
+        assert_eq!((reply.status().code(), body(reply)), (status, text.to_string()), "{target}");
     }
 }
 
-impl Reply {
-    /// The body as text, wherever it is; nothing of an error's.
-    fn wait_body(self) -> String {
-        if self.status().code() >= 400 { String::new() } else { String::from_utf8(self.body().to_vec()).unwrap() }
-    }
+/// The body as text, wherever it is; nothing of an error's.
+fn body(reply: Reply) -> String {
+    let reply = reply.wait(Duration::from_secs(10)).unwrap();
+    if reply.status().code() >= 400 { String::new() } else { String::from_utf8(reply.body().to_vec()).unwrap() }
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn a_directory_gets_its_slash_and_no_other_host() {
     let scratch = site();
     let router = router(&scratch);
     for (target, location) in [
-        ("/sub", "/sub/"),
-        ("/assets", "/assets/"),
-        ("/assets?a=b", "/assets/?a=b"),
-        ("/assets/sub?a=//b", "/assets/sub/?a=//b"),
-        ("/assets/sub/empty", "/assets/sub/empty/"),
-        ("/%73ub", "/%73ub/"),
+        ("/sub", "./sub/"),
+        ("/assets", "./assets/"),
+        ("/assets?a=b", "./assets/?a=b"),
+        ("/assets/sub?a=//b", "./sub/?a=//b"),
+        ("/assets/sub/empty", "./empty/"),
+        ("/%73ub", "./%73ub/"),
     ] {
         let reply = get(&router, target, &[]);
         assert_eq!((reply.status().code(), reply.header_value("location")), (301, Some(location)), "{target}");
@@ -152,13 +152,13 @@ fn a_change_is_seen_at_once() {
     let scratch = site();
     let router = router(&scratch);
     let path = |name: &str| scratch.path().join(name);
-    let body = || get(&router, "/style.css", &[]).wait_body();
-    assert_eq!((body(), body()), ("p {}".into(), "p {}".into()));
+    let style = || body(get(&router, "/style.css", &[]));
+    assert_eq!((style(), style()), ("p {}".into(), "p {}".into()));
     fs::write(path("style.css"), "b {}").unwrap();
-    assert_eq!(body(), "b {}");
+    assert_eq!(style(), "b {}");
     fs::write(path("next"), "i {}").unwrap();
     fs::rename(path("next"), path("style.css")).unwrap();
-    assert_eq!(body(), "i {}");
+    assert_eq!(style(), "i {}");
     fs::remove_file(path("style.css")).unwrap();
     assert_eq!(get(&router, "/style.css", &[]).status(), Status::NOT_FOUND);
 }
@@ -188,4 +188,21 @@ fn head_has_no_ranges_and_other_methods_are_refused() {
     assert_eq!(router.handle(request(Method::Head)).status(), Status::OK);
     let reply = router.handle(request(Method::Put));
     assert_eq!((reply.status().code(), reply.header_value("allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
+#[test]
+fn a_nested_router_serves_files_too() {
+    let scratch = site();
+    let router =
+        Router::new().nest("/v1/{tenant}", Router::new().static_dir("/docs", Files::new(scratch.path()).unwrap()));
+    assert_eq!(body(get(&router, "/v1/a/docs/sub/a%20b", &[])), "space");
+    let reply = get(&router, "/v1/a/docs/sub", &[]);
+    assert_eq!((reply.status().code(), reply.header_value("location")), (301, Some("./sub/")));
+    assert_eq!(get(&router, "/v1/a/docs/..%2fsub/", &[]).status(), Status::NOT_FOUND);
+}
+
+#[test]
+#[should_panic(expected = "cannot be sent")]
+fn a_header_that_cannot_be_sent_is_a_mistake_at_the_call() {
+    let _ = Files::new(site().path()).unwrap().cache_control("a\r\nb: c");
 }
