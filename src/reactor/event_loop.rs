@@ -247,6 +247,7 @@ impl<P: Protocol> EventLoop<P> {
             return false;
         }
         self.pool.lend(entry.transport.output.buffer());
+        let output_bytes = entry.transport.output.len();
         let draining = self.drain_deadline.is_some();
         let mut io = Io {
             now: self.now,
@@ -268,7 +269,8 @@ impl<P: Protocol> EventLoop<P> {
         self.pool.settle(&mut entry.transport.input);
         self.pool.take_back(entry.transport.output.buffer());
         let (open, yielded) = (matches!(entry.phase, Phase::Open), entry.yielded);
-        if !entry.transport.output.is_empty() || !open {
+        // What was there before has been flushed, as far as the peer takes it; the poll will say when it takes more.
+        if entry.transport.output.len() > output_bytes || !open {
             self.mark_dirty(id);
         }
         if yielded {
