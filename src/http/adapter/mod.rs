@@ -87,6 +87,17 @@ struct Streaming {
     tunnel: bool,
 }
 
+impl Waiting {
+    /// Tells whoever was to answer, and whoever waits for that, that `status` is sent instead, if anything.
+    fn abandon(self, status: Status) {
+        let Waiting { pending, later, .. } = self;
+        drop(pending);
+        if let Err(message) = catch_panic(|| later.abandon(status)) {
+            log::error!("a hook for the end of an answer panicked: {message}");
+        }
+    }
+}
+
 type LoopIo<'a> = Io<'a, Http1>;
 
 impl Http1 {
@@ -199,13 +210,7 @@ impl Protocol for Http1 {
         self.budget.resize(&mut client.held_bytes, 0);
         match client.stage {
             Stage::Reading => {}
-            Stage::Waiting(waiting) => {
-                let Waiting { pending, later, .. } = *waiting;
-                drop(pending);
-                if let Err(message) = catch_panic(|| later.abandon()) {
-                    log::error!("a hook for the end of an answer panicked: {message}");
-                }
-            }
+            Stage::Waiting(waiting) => waiting.abandon(Status::CLIENT_CLOSED_REQUEST),
             Stage::Streaming(streaming) => {
                 drop(streaming.body);
                 tell(streaming.on_end, streaming.sent_bytes, false);
