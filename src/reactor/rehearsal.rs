@@ -158,11 +158,6 @@ impl<P: Protocol> Rehearsal<P> {
         matches!(self.phase, Phase::Gone)
     }
 
-    /// Bytes that the protocol has seen and left in its input.
-    pub fn input_bytes(&self) -> usize {
-        self.input.len()
-    }
-
     /// When the loop has something to do, as long as nothing else happens.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
@@ -293,6 +288,7 @@ impl<P: Protocol> Rehearsal<P> {
             return false;
         }
         self.pool.lend(self.output.buffer());
+        let output_bytes = self.output.len();
         let (handle, ids, errands) = (&self.handle, &mut self.ids, &mut self.errands);
         let mut io = Io {
             now,
@@ -311,9 +307,9 @@ impl<P: Protocol> Rehearsal<P> {
             Wish::Close(close) => (self.phase, self.deadline) = (Phase::Flushing(close), None),
             Wish::Abort => (self.phase, self.deadline) = (Phase::Aborted, None),
         }
-        self.pool.take_back(&mut self.input);
+        self.pool.settle(&mut self.input);
         self.pool.take_back(self.output.buffer());
-        self.dirty |= !self.output.is_empty() || !self.is_open();
+        self.dirty |= self.output.len() > output_bytes || !self.is_open();
         self.again |= self.yielded;
         self.is_open() && !self.yielded
     }

@@ -13,6 +13,8 @@
 
 mod inbound;
 mod outbound;
+#[cfg(test)]
+mod simulation;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

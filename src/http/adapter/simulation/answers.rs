@@ -71,7 +71,9 @@ impl Got<'_> {
             let mut answer =
                 Answer { status, headers, body: Vec::new(), framing: Framing::None, continued, complete: false };
             continued = false;
-            rest = self.body(&mut answer, rest, head_only(answers.len()));
+            // A refusal answers no request: it was not even known to be HEAD.
+            let head_only = answer.id().is_some() && head_only(answers.len());
+            rest = self.body(&mut answer, rest, head_only);
             let last = !answer.complete || answer.closes() || answer.framing == Framing::Switched;
             answers.push(answer);
             if last {

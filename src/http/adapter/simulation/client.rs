@@ -1,16 +1,15 @@
 //! The client's side of the simulation: what it asks for, how it sends that, and how it reads the answers.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Got};
 use super::handlers::{BUFFER_BYTES_MAX, Finish, How, Plan, WhileReading, pattern};
-use crate::http::h1::corpus::{self, Case};
 use crate::http::seeded::Random;
 use crate::reactor::{Protocol, Rehearsal, WireEnd};
 
 /// One request, and what its handler will do.
-#[derive(Clone, Debug)]
 pub struct Ask {
     pub route: Route,
     pub method: &'static str,
@@ -33,12 +32,20 @@ pub enum Route {
     Buffer,
     Stream,
     Guarded,
+    /// No route has this path, and a guard says no.
+    Shut,
     Missing,
     NotAllowed,
     Upgrade,
 }
 
-#[derive(Debug)]
+/// Bytes that are no request.
+pub struct Garbage {
+    pub bytes: Vec<u8>,
+    /// What they deserve.
+    pub status: u16,
+}
+
 enum Act {
     Send(Vec<u8>),
     Pause(Duration),
@@ -60,7 +67,6 @@ pub enum Reading {
     Stops(usize),
 }
 
-#[derive(Debug)]
 pub struct Client {
     pub asks: Vec<Ask>,
     /// What follows the requests and is none, with the status that it deserves.
@@ -84,11 +90,10 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(random: &mut Random, now: Instant) -> Client {
-        let garbage = corpus::refused();
+    pub fn new(random: &mut Random, garbage: &[Garbage], now: Instant) -> Client {
         let prompt = !random.one_in(3);
         let reading = match random.below(8) {
-            0 => Reading::Slow(random.within(1, 40_000), Duration::from_millis(random.within(1, 25_000) as u64)),
+            0 => Reading::Slow(random.within(500, 40_000), Duration::from_millis(random.within(1, 25_000) as u64)),
             1 => Reading::Stops(random.below(5_000)),
             _ => Reading::Eager,
         };
@@ -108,11 +113,11 @@ impl Client {
             read_at: now,
             gap: if prompt { Duration::from_millis(3) } else { Duration::from_millis(random.within(1, 4_000) as u64) },
         };
-        client.write_script(random, &garbage);
+        client.write_script(random, garbage);
         client
     }
 
-    fn write_script(&mut self, random: &mut Random, garbage: &[Case]) {
+    fn write_script(&mut self, random: &mut Random, garbage: &[Garbage]) {
         let polite = random.one_in(3);
         let mut total = 0;
         let asks = random.below(9);
@@ -132,7 +137,8 @@ impl Client {
                 total += bytes.len();
                 ask.end = Some(total).filter(|_| !ask.broken);
             } else {
-                self.send(random, &bytes[..random.below(bytes.len())]);
+                let stop = random.below(bytes.len());
+                self.send(random, &bytes[..stop]);
             }
             let ends = ask.closes || ask.broken || !whole || ask.route == Route::Upgrade;
             self.asks.push(ask);
@@ -159,7 +165,7 @@ impl Client {
         if random.one_in(4) {
             let case = random.pick(garbage);
             self.garbage = Some(case.status);
-            self.send(random, &case.input);
+            self.send(random, &case.bytes);
             self.send(random, b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n");
         }
         self.leave(random);
@@ -244,7 +250,8 @@ impl Client {
             }
             Act::AwaitAnswers(count) => {
                 let answers = self.answers();
-                if answers.iter().filter(|answer| answer.complete).count() < count {
+                let reads = !rehearsal.is_gone() || self.next_read(rehearsal).is_some();
+                if reads && answers.iter().filter(|answer| answer.complete).count() < count {
                     self.acts.push_front(Act::AwaitAnswers(count));
                     self.send_at = now + Duration::from_millis(200);
                 }
@@ -294,13 +301,30 @@ impl Client {
     }
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Client { garbage, prompt, half_closes, reading, sent_bytes, has_reset, lost, end, acts, gap, .. } = self;
+        write!(f, "prompt {prompt}, half closes {half_closes}, {reading:?}, gap {gap:?}, garbage {garbage:?}, ")?;
+        writeln!(f, "reset {has_reset}, lost {lost}, end {end:?}, {} acts left, sent {sent_bytes}", acts.len())?;
+        self.asks.iter().enumerate().try_for_each(|(n, ask)| writeln!(f, "{n}: {ask:?}"))
+    }
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ask { route, method, http10, closes, expects, chunked, body, broken, plan, end } = self;
+        write!(f, "{method} {route:?} {} bytes, http10 {http10}, closes {closes}, expects {expects}, ", body.len())?;
+        write!(f, "chunked {chunked}, broken {broken}, ends at {end:?}, {plan:?}")
+    }
+}
+
 fn ask(random: &mut Random, id: usize) -> Ask {
     let route = match random.below(16) {
         0..=5 => Route::Get,
         6..=8 => Route::Buffer,
         9..=12 => Route::Stream,
         13 => Route::Guarded,
-        14 => *random.pick(&[Route::Missing, Route::NotAllowed]),
+        14 => *random.pick(&[Route::Missing, Route::NotAllowed, Route::Shut]),
         _ => Route::Upgrade,
     };
     let http10 = random.one_in(8) && route != Route::Upgrade;
@@ -345,7 +369,10 @@ fn plan(random: &mut Random, route: Route) -> Plan {
     match random.below(10) {
         0..=3 if route == Route::Stream => Plan::Read {
             after: millis(random, long),
-            pace: millis(random, if random.one_in(4) { 20_000 } else { 50 }) + Duration::from_millis(1),
+            pace: {
+                let slow = random.one_in(4);
+                millis(random, if slow { 20_000 } else { 50 }) + Duration::from_millis(1)
+            },
             stop_after: if random.one_in(4) { random.below(50_000) } else { usize::MAX },
             answer: *random.pick(&[WhileReading::Behind, WhileReading::Before, WhileReading::Mirror]),
         },
@@ -372,7 +399,8 @@ fn how(random: &mut Random) -> How {
     };
     let finish = if random.one_in(4) { Finish::Cut } else { Finish::Close };
     match random.below(8) {
-        0..=2 => How::Whole { bytes: random.below(if random.one_in(3) { 50_000 } else { 100 }) },
+        0 => How::Whole { bytes: random.below(50_000) },
+        1 | 2 => How::Whole { bytes: random.below(100) },
         3 => How::Never,
         4 | 5 => How::Sse { events: random.below(10), pace, finish },
         _ => {
@@ -389,6 +417,7 @@ fn render(random: &mut Random, ask: &Ask, id: usize) -> (Vec<u8>, Vec<u8>) {
         Route::Buffer => "/buffer",
         Route::Stream => "/stream",
         Route::Guarded => "/guarded",
+        Route::Shut => "/shut",
         Route::Missing => "/missing",
     };
     let version = if ask.http10 { "1.0" } else { "1.1" };

@@ -282,7 +282,7 @@ pub fn router(stage: &Shared) -> Router {
             Status::NOT_FOUND
         })
         .guard(|request| match request.path() {
-            "/guarded" => Err(Reply::text("no").with_status(Status::UNAUTHORIZED)),
+            "/guarded" | "/shut" => Err(Reply::text("no").with_status(Status::UNAUTHORIZED)),
             _ => Ok(()),
         })
         .layer(move |request, next| {

@@ -20,7 +20,7 @@ use crate::http::h1::corpus;
 use crate::http::limits::{HalfClose, Limits};
 use crate::http::seeded::{Random, number_from_env};
 use crate::reactor::{Config, Rehearsal};
-use client::{Client, Garbage};
+use client::{Client, Garbage, Reading};
 use handlers::{Shared, Stage, lock};
 
 /// Room for answers behind the mark at which no further request is handled: the largest one, or the most that a stream may
@@ -28,7 +28,7 @@ use handlers::{Shared, Stage, lock};
 const ANSWER_BYTES_MAX: usize = crate::http::pipe::BACKLOG_BYTES_MAX + 200_000;
 
 /// The longest that a life may take.
-const LIFE_MAX: Duration = Duration::from_secs(4 * 3600);
+const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 struct Simulation {
     random: Random,
@@ -45,7 +45,7 @@ struct Simulation {
     drained: bool,
     /// Bytes that the protocol had seen when it last could do something about them.
     seen_bytes: usize,
-    /// Turns since time last passed.
+    /// Turns since time passed, or the client took something.
     turns: u32,
 }
 
@@ -85,7 +85,8 @@ impl Simulation {
             write_stall_timeout: limits.write_stall_timeout,
             ..Config::default()
         };
-        let room_bytes = if random.one_in(3) { random.within(1, 3_000) } else { 200 << 10 };
+        let tiny = random.one_in(3) && matches!(client.reading, Reading::Eager);
+        let room_bytes = if tiny { random.within(1, 3_000) } else { 200 << 10 };
         let drain_at = random.one_in(10).then(|| start + Duration::from_millis(random.below(20_000) as u64));
         let rehearsal = Rehearsal::new(http, config, room_bytes, start);
         Simulation {
@@ -136,7 +137,10 @@ impl Simulation {
                 self.rehearsal.drain(self.now);
             }
             3 => self.client.act(&mut self.rehearsal, self.now),
-            _ => self.client.read(&mut self.rehearsal, &mut self.random, self.now),
+            _ => {
+                self.turns = 0;
+                self.client.read(&mut self.rehearsal, &mut self.random, self.now);
+            }
         }
         true
     }
