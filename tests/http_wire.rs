@@ -203,7 +203,9 @@ fn a_thousand_connections_at_once() {
         assert_eq!(client.answer().status, 200);
     }
     let stats = server.handle().stats();
-    assert_eq!(stats.iter().map(|s| s.open_connections).collect::<Vec<_>>(), [500, 500]);
+    // How many each loop gets depends on how busy each is; accepting keeps the first one busy.
+    let open: Vec<u64> = stats.iter().map(|s| s.open_connections).collect();
+    assert!(open.iter().sum::<u64>() == 1000 && open.iter().all(|open| *open >= 250), "{open:?}");
     drop(clients);
     http_support::until("all are gone", || server.handle().stats().iter().all(|s| s.open_connections == 0));
 }

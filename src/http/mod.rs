@@ -44,11 +44,13 @@
 
 mod adapter;
 mod budget;
+pub mod client;
 mod cookies;
 mod date;
 mod extract;
 mod files;
 mod h1;
+mod http_loop;
 #[cfg(feature = "json")]
 mod json;
 pub mod layers;
@@ -69,6 +71,7 @@ mod types;
 mod upgrade;
 
 pub use crate::reactor::FileRange;
+pub use client::{Answer, Client, ClientConfig, ClientError, ClientRequest};
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
 pub use files::{File, Files};

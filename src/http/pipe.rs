@@ -118,11 +118,11 @@ impl Pipe {
         self.queued_bytes.load(Ordering::Relaxed) + self.unsent_bytes.load(Ordering::Relaxed)
     }
 
-    /// Tells a producer that paused to go on.
+    /// Tells a producer that paused to go on, and any that nobody reads any more.
     fn ring_writer(&self, state: &mut State) {
-        let low = self.closed.load(Ordering::Relaxed) || self.backlog_bytes() <= BACKLOG_LOW_WATER_BYTES;
-        if low
-            && mem::replace(&mut state.writer_waits, false)
+        let closed = self.closed.load(Ordering::Relaxed);
+        let may_go_on = self.backlog_bytes() <= BACKLOG_LOW_WATER_BYTES && mem::replace(&mut state.writer_waits, false);
+        if (closed || may_go_on)
             && let Some(ear) = &state.writer
         {
             ear.ring();
@@ -240,6 +240,11 @@ impl Stream {
         waits
     }
 
+    /// Rings `ear` also when nobody reads any more, whether somebody writes or not.
+    pub(crate) fn watch_reader(&self, ear: Ear) {
+        self.pipe.state().writer = Some(ear);
+    }
+
     /// Marks the reader as gone, while what is written would still be delivered.
     pub(crate) fn set_closed(&self) {
         self.pipe.closed.store(true, Ordering::Relaxed);
@@ -347,8 +352,10 @@ impl Body {
 
     /// Tells the producer that nobody seems to read any more, while what it writes would still be delivered.
     pub(crate) fn set_closed(&self) {
-        self.pipe.closed.store(true, Ordering::Relaxed);
-        self.pipe.ring_writer(&mut self.pipe.state());
+        // Once: who writes may be who reads, and would ring itself for ever.
+        if !self.pipe.closed.swap(true, Ordering::Relaxed) {
+            self.pipe.ring_writer(&mut self.pipe.state());
+        }
     }
 
     /// Collects until `deadline`, blocking. `None`: not complete by then, or cut.
@@ -511,6 +518,26 @@ mod tests {
         let writer = thread::spawn(move || (stream.wait_until_ready(SOON), stream.write(b"x"), stream.backlog_bytes()));
         drop(body);
         assert_eq!(writer.join().unwrap(), (false, Err(StreamError::Gone), 0));
+    }
+
+    #[test]
+    fn a_reader_that_goes_wakes_a_writer_that_has_nothing_to_write() {
+        for leave in [|body: Body| drop(body), |body: Body| body.set_closed()] {
+            let (stream, body) = pipe(None);
+            let (ready, watches) = std::sync::mpsc::channel();
+            let writer = thread::spawn(move || {
+                stream.watch_reader(Ear::Thread(thread::current()));
+                ready.send(()).unwrap();
+                let deadline = Instant::now() + SOON;
+                while !stream.is_closed() && Instant::now() < deadline {
+                    thread::park_timeout(SOON);
+                }
+                Instant::now() < deadline
+            });
+            watches.recv().unwrap();
+            leave(body);
+            assert!(writer.join().unwrap());
+        }
     }
 
     #[test]

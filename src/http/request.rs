@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::client::Client;
 use super::h1::lines::Lines;
 use super::pipe::Body;
 use super::route_tree;
@@ -30,6 +31,8 @@ pub struct Request<'a> {
     route: Option<&'a str>,
     /// The body as it arrives, for the handler of a streamed route to take.
     stream: Cell<Option<Box<Body>>>,
+    /// What the loop that received it asks other servers with.
+    client: Option<&'a Client>,
 }
 
 /// Header lines, where they are: in the buffer of the connection that parsed them, or put together by hand.
@@ -63,6 +66,7 @@ impl<'a> Request<'a> {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             route: None,
             stream: Cell::new(None),
+            client: None,
         }
     }
 
@@ -78,6 +82,7 @@ impl<'a> Request<'a> {
             peer: self.peer,
             route: self.route,
             stream: Cell::new(None),
+            client: self.client,
         }
     }
 
@@ -119,13 +124,21 @@ impl<'a> Request<'a> {
         self.stream.take().map(|body| *body)
     }
 
-    /// The same as [`with_peer`](Request::with_peer) and [`with_route`](Request::with_route), in place.
-    pub(crate) fn set_peer(&mut self, peer: SocketAddr) {
-        self.peer = peer;
+    /// Says where the request came from, and with what to ask other servers.
+    pub(crate) fn set_origin(&mut self, peer: SocketAddr, client: Option<&'a Client>) {
+        (self.peer, self.client) = (peer, client);
     }
 
+    /// The same as [`with_route`](Request::with_route), in place.
     pub(crate) fn set_route(&mut self, pattern: &'a str) {
         self.route = Some(pattern);
+    }
+
+    /// The client of the event loop that received this request, to ask other servers with. Costs two counters.
+    ///
+    /// One of a request that was made by hand refuses everything, with [`Stopped`](super::client::ErrorKind::Stopped).
+    pub fn client(&self) -> Client {
+        self.client.cloned().unwrap_or_else(Client::of_nobody)
     }
 
     pub(crate) fn with_version(mut self, version: Version) -> Self {

@@ -28,6 +28,8 @@ struct Slot {
 struct State {
     answer: Option<Answer>,
     ear: Option<Ear>,
+    /// Who wants to know that the client has gone.
+    watcher: Option<Ear>,
 }
 
 /// What came of the wait.
@@ -51,6 +53,7 @@ impl Slot {
             return drop(answer);
         }
         state.answer = Some(answer);
+        state.watcher = None;
         if let Some(ear) = &state.ear {
             ear.ring();
         }
@@ -109,6 +112,11 @@ impl Responder {
         stream
     }
 
+    /// Rings `ear` when the client goes.
+    pub(crate) fn watch_client(&self, ear: Ear) {
+        self.slot.state().watcher = Some(ear);
+    }
+
     /// Whether the client has gone. One atomic read.
     pub fn is_closed(&self) -> bool {
         self.slot.closed.load(Ordering::Relaxed)
@@ -147,7 +155,11 @@ impl Pending {
 
     /// Tells the producer that the client seems to have gone, while the answer could still be sent.
     pub fn set_closed(&self) {
-        self.slot.closed.store(true, Ordering::Relaxed);
+        if !self.slot.closed.swap(true, Ordering::Relaxed)
+            && let Some(watcher) = self.slot.state().watcher.take()
+        {
+            watcher.ring();
+        }
     }
 
     /// Blocks until the answer has arrived; `None` when it has not by `deadline`.

@@ -233,7 +233,7 @@ impl Router {
     }
 
     /// Gives shape to the errors that no handler made: those of the router (404, 405, 413, 500 after a panic, 504) and
-    /// those of the connection (400, 408, 413, 414, 417, 431, 501, 503, 505). Its reply keeps the refusal's status.
+    /// those of the connection (400, 408, 413, 414, 417, 421, 431, 501, 503, 505). Its reply keeps the refusal's status.
     pub fn on_error(mut self, hook: impl Fn(&Refusal<'_>) -> Reply + Send + Sync + 'static) -> Router {
         self.on_error = Some(Box::new(hook));
         self

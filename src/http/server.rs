@@ -13,6 +13,8 @@ use signal_hook::low_level::{pipe, unregister};
 
 use super::adapter::Http1;
 use super::budget::Budget;
+use super::client::ClientConfig;
+use super::http_loop::HttpLoop;
 use super::limits::Limits;
 use super::news::News;
 use super::router::Router;
@@ -30,6 +32,8 @@ pub struct ServerConfig {
     /// How long running answers get to finish after a signal. Default 30 s.
     pub drain_timeout: Duration,
     pub limits: Limits,
+    /// What [`Request::client`](super::Request::client) keeps and tolerates, on each loop.
+    pub client: ClientConfig,
 }
 
 impl Default for ServerConfig {
@@ -41,6 +45,7 @@ impl Default for ServerConfig {
             body_bytes_in_all_max: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             limits: Limits::default(),
+            client: ClientConfig::default(),
         }
     }
 }
@@ -73,12 +78,13 @@ impl Server {
 
     /// Starts the loops and returns.
     pub fn start(self, router: Router) -> io::Result<Running> {
-        let ServerConfig { threads, connections_max, body_bytes_in_all_max, drain_timeout, limits } = self.config;
+        let ServerConfig { threads, connections_max, body_bytes_in_all_max, drain_timeout, limits, client } =
+            self.config;
         let config = reactor::Config {
             threads,
             connections_max,
             // Room for the largest head and something behind it.
-            input_bytes_max: limits.head_bytes_max.saturating_mul(2).max(64 << 10),
+            input_bytes_max: limits.head_bytes_max.saturating_mul(2).max(client.input_bytes_max()),
             write_stall_timeout: limits.write_stall_timeout,
             ..reactor::Config::default()
         };
@@ -87,7 +93,9 @@ impl Server {
         let budget = Arc::new(Budget::new(body_bytes_in_all_max));
         let addr = self.listener.local_addr();
         let loops = reactor::start(self.listener, &config, |index| {
-            Http1::new(Arc::clone(&router), limits.clone(), Arc::clone(&budget), Arc::clone(&requests[index]))
+            let requests = Arc::clone(&requests[index]);
+            let server = Http1::new(Arc::clone(&router), limits.clone(), Arc::clone(&budget), requests);
+            HttpLoop::new(server, client.clone())
         })?;
         let draining = Arc::default();
         let handle = ServerHandle { control: loops.control(), requests: requests.into(), draining };

@@ -35,6 +35,7 @@ pub struct LoopControl<'a, P: Protocol> {
     pub(super) handle: &'a Handle<P::Message>,
     pub(super) ids: &'a mut Ids,
     pub(super) errands: &'a mut Vec<Errand<P>>,
+    pub(super) alarm: &'a mut Option<Instant>,
 }
 
 impl<P: Protocol> LoopControl<'_, P> {
@@ -51,6 +52,11 @@ impl<P: Protocol> LoopControl<'_, P> {
     /// The way for messages from other threads to this loop.
     pub fn handle(&self) -> &Handle<P::Message> {
         self.handle
+    }
+
+    /// When to call [`Protocol::on_alarm`], in place of what was set before.
+    pub fn set_alarm(&mut self, at: Option<Instant>) {
+        *self.alarm = at;
     }
 
     /// Leaves a message for a connection of this loop: no lock, no system call. If it has gone, nobody gets it.

@@ -65,6 +65,8 @@ pub(crate) struct EventLoop<P: Protocol> {
     spare_errands: Vec<Errand<P>>,
     /// Running answers may finish until then.
     drain_deadline: Option<Instant>,
+    /// When the protocol wants to be called for no connection in particular.
+    alarm: Option<Instant>,
     now: Instant,
 }
 
@@ -97,6 +99,7 @@ impl<P: Protocol> EventLoop<P> {
             spare: Vec::new(),
             spare_errands: Vec::new(),
             drain_deadline: None,
+            alarm: None,
             now,
         }
     }
@@ -158,7 +161,7 @@ impl<P: Protocol> EventLoop<P> {
             return Some(Duration::ZERO);
         }
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.next_turn(self.now));
-        let next = [self.timers.next(), self.drain_deadline, accept].into_iter().flatten().min()?;
+        let next = [self.timers.next(), self.drain_deadline, self.alarm, accept].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now))
     }
 
@@ -247,12 +250,19 @@ impl<P: Protocol> EventLoop<P> {
             return false;
         }
         self.pool.lend(entry.transport.output.buffer());
-        let output_bytes = entry.transport.output.len();
+        let unsent = entry.transport.output.len();
         let draining = self.drain_deadline.is_some();
         let mut io = Io {
             now: self.now,
             id,
-            control: LoopControl { now: self.now, draining, handle: &self.handle, ids, errands: &mut self.errands },
+            control: LoopControl {
+                now: self.now,
+                draining,
+                handle: &self.handle,
+                ids,
+                errands: &mut self.errands,
+                alarm: &mut self.alarm,
+            },
             input: &mut entry.transport.input,
             output: &mut entry.transport.output,
             input_ended: entry.transport.ended,
@@ -269,8 +279,8 @@ impl<P: Protocol> EventLoop<P> {
         self.pool.settle(&mut entry.transport.input);
         self.pool.take_back(entry.transport.output.buffer());
         let (open, yielded) = (matches!(entry.phase, Phase::Open), entry.yielded);
-        // What was there before has been flushed, as far as the peer takes it; the poll will say when it takes more.
-        if entry.transport.output.len() > output_bytes || !open {
+        // Only what is new: trying again what the kernel has just refused would keep the loop awake.
+        if entry.transport.output.len() > unsent || !open {
             self.mark_dirty(id);
         }
         if yielded {
@@ -288,6 +298,7 @@ impl<P: Protocol> EventLoop<P> {
             handle: &self.handle,
             ids: self.connections.ids_mut(),
             errands: &mut self.errands,
+            alarm: &mut self.alarm,
         };
         act(&mut self.protocol, &mut control);
     }
@@ -331,6 +342,10 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     fn expire(&mut self, due: &mut Vec<(Tick, ConnId)>) {
+        if self.alarm.is_some_and(|alarm| alarm <= self.now) {
+            self.alarm = None;
+            self.call_loop(P::on_alarm);
+        }
         self.timers.expire(self.now, due);
         for (tick, id) in due.drain(..) {
             let Some(entry) = self.connections.get_mut(id) else { continue };

@@ -90,6 +90,9 @@ pub trait Protocol: Sized + Send + 'static {
     /// Another thread has sent a message to the loop as a whole.
     fn on_loop_message(&mut self, _message: Self::Message, _loop: &mut LoopControl<'_, Self>) {}
 
+    /// The time of [`LoopControl::set_alarm`] has come; it is set no more.
+    fn on_alarm(&mut self, _loop: &mut LoopControl<'_, Self>) {}
+
     /// A turn of the loop begins.
     fn on_turn(&mut self, _now: Instant) {}
 

@@ -104,6 +104,7 @@ pub(crate) struct Rehearsal<P: Protocol> {
     deadline: Option<Instant>,
     stall_deadline: Option<Instant>,
     draining: bool,
+    alarm: Option<Instant>,
     pool: Pool,
     handle: Handle<P::Message>,
     ids: Ids,
@@ -138,6 +139,7 @@ impl<P: Protocol> Rehearsal<P> {
             deadline: None,
             stall_deadline: None,
             draining: false,
+            alarm: None,
             pool: Pool::default(),
             handle: Handle::new(mailbox),
             ids,
@@ -293,7 +295,7 @@ impl<P: Protocol> Rehearsal<P> {
         let mut io = Io {
             now,
             id: self.id,
-            control: LoopControl { now, draining: self.draining, handle, ids, errands },
+            control: LoopControl { now, draining: self.draining, handle, ids, errands, alarm: &mut self.alarm },
             input: &mut self.input,
             output: &mut self.output,
             input_ended: self.ended,
@@ -382,7 +384,8 @@ impl<P: Protocol> Rehearsal<P> {
         self.output = Output::default();
         let Some(connection) = self.connection.take() else { return };
         let (handle, ids, errands) = (&self.handle, &mut self.ids, &mut self.errands);
-        let mut control = LoopControl { now, draining: self.draining, handle, ids, errands };
+        let alarm = &mut self.alarm;
+        let mut control = LoopControl { now, draining: self.draining, handle, ids, errands, alarm };
         self.protocol.on_close(self.id, connection, &mut control);
     }
 }

@@ -101,9 +101,10 @@ impl<M> Handle<M> {
     }
 }
 
-/// Starts the loops on `listener`; `protocol` makes the protocol of each, by number.
+/// Starts the loops on a [`Listener`], or on none, for loops that only connect to elsewhere; `protocol` makes the protocol
+/// of each, by number.
 pub fn start<P: Protocol>(
-    listener: Listener,
+    listener: impl Into<Option<Listener>>,
     config: &Config,
     mut protocol: impl FnMut(usize) -> P,
 ) -> io::Result<Loops<P::Message>> {
@@ -117,7 +118,7 @@ pub fn start<P: Protocol>(
         .collect::<io::Result<Vec<_>>>()?;
 
     let control = Control { handles: handles.clone(), counters: counters.clone() };
-    let mut acceptors = acceptors(listener, config, &counters, now)?.into_iter();
+    let mut acceptors = acceptors(listener.into(), config, &counters, now)?.into_iter();
     let mut started = Vec::new();
     for (index, poll) in polls.into_iter().enumerate() {
         let (protocol, counters) = (protocol(index), Arc::clone(&counters[index]));
@@ -145,13 +146,14 @@ pub fn start<P: Protocol>(
     Ok(Loops { threads: started, control })
 }
 
-/// Who accepts: the first loop for all, or each loop for itself.
+/// Who accepts: the first loop for all, or each loop for itself; nobody without a listener.
 fn acceptors(
-    listener: Listener,
+    listener: Option<Listener>,
     config: &Config,
     counters: &[Arc<Counters>],
     now: Instant,
 ) -> io::Result<Vec<Acceptor>> {
+    let Some(listener) = listener else { return Ok(Vec::new()) };
     let addresses = config.connections_per_address_max.map(|max| Arc::new(Addresses::new(max)));
     let acceptor = |listener, targets| {
         Acceptor::new(listener, targets, counters.to_vec(), config.connections_max, addresses.clone())

@@ -78,14 +78,14 @@ impl Http1 {
             }
             Poll::Request { mut request, exchange, used } => {
                 self.count_request(client);
-                request.set_peer(client.peer);
+                request.set_origin(client.peer, self.caller.as_ref());
                 let reply = self.router.answer(&mut request, self.limits.body_bytes_max);
                 io.input.consume(used);
                 self.answer(client, reply, exchange, io);
                 Step::Taken
             }
-            Poll::Announced { request, exchange, body, used } => {
-                let request = request.with_peer(client.peer);
+            Poll::Announced { mut request, exchange, body, used } => {
+                request.set_origin(client.peer, self.caller.as_ref());
                 let head = io.input.as_slice().get(..used).unwrap_or_default();
                 let admitted = self.admit(&mut client.h1, request, head, body);
                 io.input.consume(used);
@@ -95,7 +95,7 @@ impl Http1 {
                 io.input.consume(used);
                 match upload.request(slots, &self.limits) {
                     Ok((mut request, exchange)) => {
-                        request.set_peer(client.peer);
+                        request.set_origin(client.peer, self.caller.as_ref());
                         let reply = self.router.answer_admitted(&mut request);
                         self.answer(client, reply, exchange, io);
                     }

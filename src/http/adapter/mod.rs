@@ -22,9 +22,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use super::budget::Budget;
+use super::client;
 use super::date::DateLine;
 use super::h1::connection::Connection;
 use super::h1::encode::{self, Exchange, Framing};
+use super::http_loop::HttpLoop;
 use super::limits::{HalfClose, Limits};
 use super::middleware::catch_panic;
 use super::news::News;
@@ -33,7 +35,7 @@ use super::reply::{Later, OnEnd};
 use super::responder::Pending;
 use super::router::{Refusal, Router};
 use super::types::{Status, Version};
-use crate::reactor::{ConnId, Io, LoopControl, Output, Protocol};
+use crate::reactor::{Io, Output};
 
 /// HTTP/1.1 as one loop speaks it.
 pub(crate) struct Http1 {
@@ -47,6 +49,8 @@ pub(crate) struct Http1 {
     refusal: Vec<u8>,
     /// Bytes on their way from a pipe to the output, kept for their memory.
     scratch: Vec<u8>,
+    /// What handlers ask other servers with.
+    caller: Option<client::Client>,
 }
 
 /// One client.
@@ -100,7 +104,7 @@ impl Waiting {
     }
 }
 
-type LoopIo<'a> = Io<'a, Http1>;
+type LoopIo<'a> = Io<'a, HttpLoop>;
 
 impl Http1 {
     pub fn new(router: Arc<Router>, limits: Limits, budget: Arc<Budget>, requests: Arc<AtomicU64>) -> Http1 {
@@ -110,7 +114,12 @@ impl Http1 {
         let exchange = Exchange { version: Version::Http11, head_only: false, persistent: false };
         encode::whole(&mut refusal, &full.header("Retry-After", "1"), exchange, &DateLine::new());
         let refusal = refusal.take_bytes().unwrap_or_default();
-        Http1 { router, limits, budget, date: DateLine::new(), requests, refusal, scratch: Vec::new() }
+        Http1 { router, limits, budget, date: DateLine::new(), requests, refusal, scratch: Vec::new(), caller: None }
+    }
+
+    /// Gives handlers a client, once.
+    pub fn set_caller(&mut self, make: impl FnOnce() -> client::Client) {
+        self.caller.get_or_insert_with(make);
     }
 
     fn count_request(&mut self, client: &mut Client) {
@@ -152,24 +161,22 @@ fn tell(on_end: OnEnd, body_bytes: u64, complete: bool) {
     }
 }
 
-impl Protocol for Http1 {
-    type Connection = Client;
-    type Message = News;
-
-    fn on_open(&mut self, peer: SocketAddr, now: Instant) -> Client {
+/// The calls of the loop for one client.
+impl Http1 {
+    pub fn on_open(&mut self, peer: SocketAddr, now: Instant) -> Client {
         Client { peer, h1: Connection::new(now), stage: Stage::Reading, feed: None, requests: 0, held_bytes: 0 }
     }
 
-    fn on_ready(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
+    pub fn on_ready(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         self.set_deadline(client, io);
     }
 
-    fn on_readable(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
+    pub fn on_readable(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         self.progress(client, io);
         self.notice_end(client, io);
     }
 
-    fn on_message(&mut self, client: &mut Client, news: News, io: &mut LoopIo<'_>) {
+    pub fn on_message(&mut self, client: &mut Client, news: News, io: &mut LoopIo<'_>) {
         match news {
             News::Changed => self.collect(client, io),
         }
@@ -177,7 +184,7 @@ impl Protocol for Http1 {
         self.notice_end(client, io);
     }
 
-    fn on_deadline(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
+    pub fn on_deadline(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| io.now < deadline);
         match &client.stage {
             Stage::Waiting(waiting) if !in_time(waiting.deadline) => self.give_up_waiting(client, io),
@@ -188,7 +195,7 @@ impl Protocol for Http1 {
         self.set_deadline(client, io);
     }
 
-    fn on_flushed(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
+    pub fn on_flushed(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         match &client.stage {
             Stage::Streaming(streaming) => streaming.body.set_unsent_bytes(io.output.len()),
             // Requests that were left alone while too much output waited.
@@ -199,7 +206,7 @@ impl Protocol for Http1 {
         }
     }
 
-    fn on_drain(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
+    pub fn on_drain(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         match &mut client.stage {
             Stage::Reading if client.h1.is_idle() && io.input.is_empty() => io.close(),
             Stage::Reading => {}
@@ -208,7 +215,7 @@ impl Protocol for Http1 {
         }
     }
 
-    fn on_close(&mut self, _: ConnId, mut client: Client, _: &mut LoopControl<'_, Self>) {
+    pub fn on_close(&mut self, mut client: Client) {
         self.budget.resize(&mut client.held_bytes, 0);
         match client.stage {
             Stage::Reading => {}
@@ -220,11 +227,11 @@ impl Protocol for Http1 {
         }
     }
 
-    fn on_turn(&mut self, _: Instant) {
+    pub fn on_turn(&mut self, _: Instant) {
         self.date.set(SystemTime::now());
     }
 
-    fn refusal(&self) -> &[u8] {
+    pub fn refusal(&self) -> &[u8] {
         &self.refusal
     }
 }

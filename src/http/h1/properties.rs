@@ -211,7 +211,7 @@ fn naive_host(host: &str) -> bool {
         |port: &str| port.is_empty() || (port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok());
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(address, rest)| {
-            address.parse::<std::net::Ipv6Addr>().is_ok()
+            address.parse::<core::net::Ipv6Addr>().is_ok()
                 && (rest.is_empty() || rest.strip_prefix(':').is_some_and(port))
         });
     }

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use super::Http1;
 use crate::http::budget::Budget;
+use crate::http::client::ClientConfig;
 use crate::http::h1::corpus;
+use crate::http::http_loop::HttpLoop;
 use crate::http::limits::{HalfClose, Limits};
 use crate::http::seeded::{Random, number_from_env};
 use crate::reactor::{Config, Rehearsal};
@@ -37,7 +39,7 @@ struct Simulation {
     limits: Limits,
     client: Client,
     stage: Shared,
-    rehearsal: Rehearsal<Http1>,
+    rehearsal: Rehearsal<HttpLoop>,
     budget: Arc<Budget>,
     budget_bytes: usize,
     requests: Arc<AtomicU64>,
@@ -88,6 +90,7 @@ impl Simulation {
         let tiny = random.one_in(3) && matches!(client.reading, Reading::Eager);
         let room_bytes = if tiny { random.within(1, 3_000) } else { 200 << 10 };
         let drain_at = random.one_in(10).then(|| start + Duration::from_millis(random.below(20_000) as u64));
+        let http = HttpLoop::new(http, ClientConfig::default());
         let rehearsal = Rehearsal::new(http, config, room_bytes, start);
         Simulation {
             random,
