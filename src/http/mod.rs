@@ -65,6 +65,8 @@ mod request;
 mod responder;
 mod route_tree;
 mod router;
+#[cfg(any(test, fuzzing))]
+mod seeded;
 mod server;
 mod sse;
 mod types;

@@ -164,7 +164,7 @@ impl Stream {
     pub(crate) fn write_with(&self, render: impl FnOnce(&mut Vec<u8>)) -> Result<(), StreamError> {
         let overrun = self.pipe.backlog_bytes() > BACKLOG_BYTES_MAX;
         self.pipe.post(|state| {
-            if state.end.is_some() || (self.is_closed() && state.reader.is_none()) {
+            if state.end.is_some() {
                 return Err(StreamError::Gone);
             }
             if overrun {
@@ -416,6 +416,7 @@ impl Drop for Body {
         let mut state = self.pipe.state();
         state.reader = None;
         state.bytes = Vec::new();
+        state.end = state.end.or(Some(End::Cut));
         self.pipe.queued_bytes.store(0, Ordering::Relaxed);
         self.pipe.unsent_bytes.store(0, Ordering::Relaxed);
         self.pipe.ring_writer(&mut state);
@@ -467,6 +468,17 @@ mod tests {
                 Err(e) => assert!(!close && e.kind() == ErrorKind::UnexpectedEof),
             }
         }
+    }
+
+    /// A client that has ended its side is thought to have gone, yet may wait: what it is sent must be whole.
+    #[test]
+    fn a_reader_that_seems_gone_loses_nothing() {
+        let (stream, body) = pipe(None);
+        stream.set_closed();
+        assert!(stream.is_closed());
+        stream.write(b"before anybody has looked").unwrap();
+        stream.close().unwrap();
+        assert_eq!(body.collect(100).unwrap(), b"before anybody has looked");
     }
 
     #[test]

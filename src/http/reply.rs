@@ -400,9 +400,9 @@ impl Later {
         self.hooks.as_ref()?.within
     }
 
-    /// No answer will be sent: the client has left.
-    pub fn abandon(self) {
-        OnEnd { status: Status::CLIENT_CLOSED_REQUEST, hooks: self.hooks }.tell(0, false);
+    /// This answer will not be sent, but `status` instead, if anything.
+    pub fn abandon(self, status: Status) {
+        OnEnd { status, hooks: self.hooks }.tell(0, false);
     }
 
     /// The answer as it is sent.
@@ -425,6 +425,11 @@ pub(crate) struct OnEnd {
 }
 
 impl OnEnd {
+    /// For another answer in place of this one.
+    pub fn into_later(self) -> Later {
+        Later { lines: String::new(), hooks: self.hooks }
+    }
+
     pub fn tell(self, body_bytes: u64, complete: bool) {
         let done = Done { status: self.status, body_bytes, complete };
         self.hooks.into_iter().flat_map(|hooks| hooks.done).for_each(|tell| tell(&done));

@@ -193,6 +193,7 @@ impl fmt::Debug for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::pipe::StreamError;
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -246,7 +247,9 @@ mod tests {
         let (reply, responder) = Reply::later();
         let stream = responder.stream(Reply::empty(Status::OK));
         assert!(!stream.is_closed());
+        stream.write(b"nobody will read this").unwrap();
         drop(reply);
+        assert_eq!(stream.write(b"nor this"), Err(StreamError::Gone));
         assert!(stream.is_closed(), "the reply that held the body was never taken");
     }
 }

@@ -69,11 +69,13 @@ pub(crate) enum Admission {
     Refused(Reply),
 }
 
-/// Whether the guards still have to be asked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guards {
-    Ask,
-    Asked,
+/// What still lies before a handler.
+#[derive(Clone, Copy)]
+enum Gate {
+    /// The guards have not been asked, nor has the length of the body, which is there, been looked at.
+    Closed { body_bytes_max: usize },
+    /// The request was [admitted](Router::admit).
+    Open,
 }
 
 /// What a path and a method lead to.
@@ -246,20 +248,13 @@ impl Router {
     /// The same, where bodies of more than `body_bytes_max` are refused unless their route says otherwise.
     pub(crate) fn answer<'a>(&'a self, request: &mut Request<'a>, body_bytes_max: usize) -> Reply {
         let found = self.find(request);
-        let endpoint = |request: &Request<'_>| {
-            let bytes_max = found.path.and_then(|path| path.body_bytes_max).unwrap_or(body_bytes_max);
-            if request.body().len() > bytes_max {
-                return self.too_large(bytes_max as u64, request);
-            }
-            self.dispatch(found, request, Guards::Ask)
-        };
-        self.in_layers(request, &endpoint)
+        self.in_layers(request, &|request| self.dispatch(found, request, Gate::Closed { body_bytes_max }))
     }
 
     /// Answers a request that was [admitted](Router::admit): its guards have been asked.
     pub(crate) fn answer_admitted<'a>(&'a self, request: &mut Request<'a>) -> Reply {
         let found = self.find(request);
-        self.in_layers(request, &|request| self.dispatch(found, request, Guards::Asked))
+        self.in_layers(request, &|request| self.dispatch(found, request, Gate::Open))
     }
 
     /// Decides what becomes of a body that is still to come, `length` bytes if that was declared.
@@ -267,15 +262,11 @@ impl Router {
         let mut request = request.head();
         let found = self.find(&mut request);
         let refused = |refusal: &dyn Fn(&Request<'_>) -> Reply| Admission::Refused(self.in_layers(&request, refusal));
-        let Found { path: Some(path), route: Some(route) } = found else {
-            // With a fallback the body is its business.
-            return match &self.fallback {
-                Some(_) if found.path.is_none() => Admission::Buffer { bytes_max: body_bytes_max },
-                _ => refused(&|request| self.dispatch(found, request, Guards::Ask)),
-            };
-        };
+        if !self.takes_body(found) {
+            return refused(&|request| self.dispatch(found, request, Gate::Closed { body_bytes_max }));
+        }
         // The layers see what a guard said as they see any answer, though not around the guard.
-        match catch_panic(|| self.ask(&route.guards, &request)) {
+        match catch_panic(|| self.ask(found, &request)) {
             Ok(Ok(())) => {}
             Ok(Err(reply)) => {
                 let reply = Cell::new(Some(reply));
@@ -283,14 +274,11 @@ impl Router {
             }
             Err(message) => return refused(&|request| self.panicked(request, &message)),
         }
-        let bytes_max = match (path.body_bytes_max, route.streamed) {
-            (None, true) => u64::MAX,
-            (own, _) => own.unwrap_or(body_bytes_max) as u64,
-        };
+        let bytes_max = found.body_bytes_max(body_bytes_max);
         if length.is_some_and(|length| length > bytes_max) {
             return refused(&|request| self.too_large(bytes_max, request));
         }
-        match route.streamed {
+        match found.is_streamed() {
             true => Admission::Stream { bytes_max },
             false => Admission::Buffer { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX) },
         }
@@ -355,13 +343,17 @@ impl Router {
         }
     }
 
-    fn dispatch(&self, found: Found<'_>, request: &Request<'_>, guards: Guards) -> Reply {
+    fn dispatch(&self, found: Found<'_>, request: &Request<'_>, gate: Gate) -> Reply {
         let Found { path, route } = found;
         let method = request.method();
-        if guards == Guards::Ask
-            && let Err(reply) = self.ask(route.map_or(&[], |route| &route.guards), request)
-        {
-            return reply;
+        if let Gate::Closed { body_bytes_max } = gate {
+            if let Err(reply) = self.ask(found, request) {
+                return reply;
+            }
+            let bytes_max = found.body_bytes_max(body_bytes_max);
+            if self.takes_body(found) && request.body().len() as u64 > bytes_max {
+                return self.too_large(bytes_max, request);
+            }
         }
         match (path, route) {
             (_, Some(route)) => (route.handler)(request),
@@ -384,9 +376,33 @@ impl Router {
         }
     }
 
-    /// The guards of this router, then those of a route's own.
-    fn ask(&self, own: &[Guard], request: &Request<'_>) -> Result<(), Reply> {
-        self.guards.iter().chain(own).try_for_each(|guard| guard(request))
+    /// Whether the body of a request gets to a handler.
+    fn takes_body(&self, found: Found<'_>) -> bool {
+        found.route.is_some() || (found.path.is_none() && self.fallback.is_some())
+    }
+
+    /// The guards of this router, then those of the route's own. They see the head, even where the body is there.
+    fn ask(&self, found: Found<'_>, request: &Request<'_>) -> Result<(), Reply> {
+        let own = found.route.map_or(&[][..], |route| &route.guards);
+        if self.guards.is_empty() && own.is_empty() {
+            return Ok(());
+        }
+        let head = request.head();
+        self.guards.iter().chain(own).try_for_each(|guard| guard(&head))
+    }
+}
+
+impl Found<'_> {
+    fn is_streamed(self) -> bool {
+        self.route.is_some_and(|route| route.streamed)
+    }
+
+    /// The bound on the body, where `default` holds for those that have none of their own and are not streamed.
+    fn body_bytes_max(self, default: usize) -> u64 {
+        match self.path.and_then(|path| path.body_bytes_max) {
+            None if self.is_streamed() => u64::MAX,
+            own => own.unwrap_or(default) as u64,
+        }
     }
 }
 
@@ -503,6 +519,45 @@ mod tests {
         let reply = router.handle(Request::new(Method::Delete, "/a"));
         assert_eq!((reply.status().code(), reply.body()), (405, &b"{\"path\":\"/a\"}"[..]));
         assert!(reply.header_value("allow").is_some());
+    }
+
+    /// What becomes of a request must not depend on whether its body has come with its head.
+    #[test]
+    fn bodies_that_are_there_and_bodies_to_come_are_judged_alike() {
+        let router = Router::new()
+            .guard(|request| match (request.header("x-key"), request.body()) {
+                (Some("k"), b"") => Ok(()),
+                _ => Err(Reply::empty(Status::UNAUTHORIZED)),
+            })
+            .post("/a", |_: &Request<'_>| Status::OK)
+            .post("/wide", |_: &Request<'_>| Status::OK)
+            .limit_body("/wide", 20)
+            .route_streamed(Method::Post, "/streamed", |_, _| Status::OK)
+            .fallback(|_: &Request<'_>| Status::GONE);
+        let body = [b'x'; 21];
+        for (method, path, key, bytes, status) in [
+            (Method::Post, "/a", "k", 10, 200),
+            (Method::Post, "/a", "k", 11, 413),
+            (Method::Post, "/a", "", 11, 401),
+            (Method::Put, "/a", "k", 11, 405),
+            (Method::Put, "/a", "", 11, 401),
+            (Method::Post, "/wide", "k", 20, 200),
+            (Method::Post, "/wide", "k", 21, 413),
+            (Method::Post, "/streamed", "k", 21, 200),
+            (Method::Post, "/streamed", "", 21, 401),
+            (Method::Post, "/other", "k", 10, 410),
+            (Method::Post, "/other", "k", 11, 413),
+            (Method::Post, "/other", "", 1, 401),
+        ] {
+            let request = || Request::new(method, path).with_header("x-key", key);
+            let there = router.answer(&mut request().with_body(&body[..bytes]), 10);
+            let to_come = match router.admit(&request(), Some(bytes as u64), 10) {
+                Admission::Refused(reply) => reply,
+                _ => router.answer_admitted(&mut request().with_body(&body[..bytes])),
+            };
+            let seen = (there.status().code(), to_come.status().code());
+            assert_eq!(seen, (status, status), "{method} {path}, key {key:?}, {bytes} bytes");
+        }
     }
 
     #[test]

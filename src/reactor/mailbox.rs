@@ -29,6 +29,11 @@ impl<T> Mailbox<T> {
         if was_empty { self.waker.wake() } else { Ok(()) }
     }
 
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Takes every letter; they replace what is in `letters`, whose memory the queue gets for the next ones.
     pub fn take(&self, letters: &mut Vec<T>) {
         letters.clear();

@@ -19,6 +19,8 @@ mod event_loop;
 mod listener;
 mod mailbox;
 mod output;
+#[cfg(test)]
+mod rehearsal;
 #[cfg(target_os = "linux")]
 mod sendfile;
 mod server;
@@ -36,6 +38,8 @@ use entry::Close;
 pub use errands::LoopControl;
 pub use listener::Listener;
 pub use output::{FileRange, Output, SharedBytes};
+#[cfg(test)]
+pub(crate) use rehearsal::{Rehearsal, WireEnd};
 pub use server::{Config, Control, Handle, Loops, start};
 
 /// What a loop speaks: one value for each loop, one `Connection` for each client.

@@ -81,6 +81,16 @@ impl<M> Handle<M> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn new(mailbox: Mailbox<Letter<M>>) -> Handle<M> {
+        Handle { mailbox: Arc::new(mailbox) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_letters(&self) -> bool {
+        !self.mailbox.is_empty()
+    }
+
     pub(crate) fn take_letters(&self, letters: &mut Vec<Letter<M>>) {
         self.mailbox.take(letters);
     }

@@ -3,7 +3,7 @@
 use super::outbound::refused_exchange;
 use super::{Client, Http1, LoopIo, Stage};
 use crate::http::h1::connection::{Announced, Connection, Poll};
-use crate::http::h1::encode::{self, Exchange};
+use crate::http::h1::encode::{self, Exchange, Framing};
 use crate::http::h1::head::Slots;
 use crate::http::h1::violation::Violation;
 use crate::http::pipe::{Ear, Stream, pipe};
@@ -55,6 +55,10 @@ impl Http1 {
                 Step::Waits => break,
                 Step::Closes => return,
             }
+        }
+        // The rest of a body that nobody wanted was all that was under way.
+        if io.draining() && matches!(client.stage, Stage::Reading) && client.h1.is_idle() && io.input.is_empty() {
+            io.close();
         }
         self.set_deadline(client, io);
     }
@@ -268,9 +272,11 @@ impl Http1 {
     /// A violation in a body that is being fed: answered if nothing has been, else the connection is cut.
     fn fail_body(&mut self, client: &mut Client, violation: Violation, io: &mut LoopIo<'_>) {
         client.feed = None;
-        match client.stage {
+        match &client.stage {
             Stage::Waiting(_) => self.refuse(client, violation, io),
-            Stage::Streaming(_) => io.abort(),
+            Stage::Streaming(streaming) if streaming.framing == Framing::UntilClose => io.abort(),
+            // Its framing says that the answer is cut; a reset would take those before it along.
+            Stage::Streaming(_) => io.close_lingering(),
             // The answer has been given, and nobody wanted the rest of the body.
             Stage::Reading => io.close_lingering(),
         }

@@ -14,6 +14,8 @@
 mod inbound;
 mod listeners;
 mod outbound;
+#[cfg(test)]
+mod simulation;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,6 +101,17 @@ struct Streaming {
 enum Source {
     Pipe(Body),
     Events(Arc<Hub>),
+}
+
+impl Waiting {
+    /// Tells whoever was to answer, and whoever waits for that, that `status` is sent instead, if anything.
+    fn abandon(self, status: Status) {
+        let Waiting { pending, later, .. } = self;
+        drop(pending);
+        if let Err(message) = catch_panic(|| later.abandon(status)) {
+            log::error!("a hook for the end of an answer panicked: {message}");
+        }
+    }
 }
 
 type LoopIo<'a> = Io<'a, HttpLoop>;
@@ -236,13 +249,7 @@ impl Http1 {
         self.budget.resize(&mut client.held_bytes, 0);
         match client.stage {
             Stage::Reading => {}
-            Stage::Waiting(waiting) => {
-                let Waiting { pending, later, .. } = *waiting;
-                drop(pending);
-                if let Err(message) = catch_panic(|| later.abandon()) {
-                    log::error!("a hook for the end of an answer panicked: {message}");
-                }
-            }
+            Stage::Waiting(waiting) => waiting.abandon(Status::CLIENT_CLOSED_REQUEST),
             Stage::Streaming(streaming) => {
                 let Streaming { source, on_end, sent_bytes, .. } = *streaming;
                 match source {

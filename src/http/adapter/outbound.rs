@@ -125,7 +125,7 @@ impl Http1 {
     ) {
         if client.h1.is_feeding() {
             log::error!("an upgrade was granted to a request whose body is still arriving");
-            return self.answer_nothing(client, Later::default(), exchange, io);
+            return self.answer_nothing(client, on_end.into_later(), exchange, io);
         }
         encode::switching_head(io.output, head, &self.date);
         client.h1.leave_http();
@@ -149,8 +149,10 @@ impl Http1 {
         let refusal = Refusal { status: violation.status(), reason: violation.reason(), request: None };
         let reply = self.router.refuse(&refusal);
         client.h1.end();
-        // Whoever was to answer is told that it is too late, and an answer that is to come later would be no answer.
-        client.stage = Stage::Reading;
+        if let Stage::Waiting(waiting) = mem::replace(&mut client.stage, Stage::Reading) {
+            waiting.abandon(violation.status());
+        }
+        // An answer that is to come later would be no answer.
         match reply.into_ready() {
             Ok(reply) => self.send(client, reply, refused_exchange(), io),
             Err(_) => self.send(client, Reply::empty(violation.status()), refused_exchange(), io),

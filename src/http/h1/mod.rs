@@ -6,7 +6,7 @@
 mod bytes;
 pub(crate) mod connection;
 #[cfg(test)]
-mod corpus;
+pub(crate) mod corpus;
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod fields;
