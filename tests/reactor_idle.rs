@@ -87,7 +87,7 @@ fn idle_and_half_heard_connections_hold_little() {
         thread::yield_now();
     }
     let waiting = (HELD_BYTES.load(Ordering::Relaxed) - before) / count as isize;
-    assert!(waiting <= 350 + 100 + (64 * 32 << 10) / count as isize, "{waiting} bytes for each, with a full pool");
+    assert!(waiting <= 350 + 100 + 64 * (32 << 10) / count as isize, "{waiting} bytes for each, with a full pool");
     loops.control().stop();
     loops.join().unwrap();
 }
