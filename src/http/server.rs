@@ -108,7 +108,6 @@ impl Server {
             // Room for the largest head and something behind it.
             input_bytes_max: limits.head_bytes_max.saturating_mul(2).max(client.input_bytes_max()),
             write_stall_timeout: limits.write_stall_timeout,
-            ..reactor::Config::default()
         };
         let requests: Vec<Arc<AtomicU64>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
         let router = Arc::new(router);
