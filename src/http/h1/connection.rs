@@ -274,6 +274,11 @@ impl Connection {
         }
     }
 
+    /// Whether the last request has come to its end, so that what follows may belong to another protocol.
+    pub fn may_leave_http(&self) -> bool {
+        matches!(self.inbound, Inbound::Head { .. } | Inbound::Ended)
+    }
+
     /// Everything from here on belongs to another protocol.
     pub fn leave_http(&mut self) {
         self.inbound = Inbound::Tunnel;
