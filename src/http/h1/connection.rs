@@ -301,6 +301,13 @@ impl Connection {
         }
     }
 
+    /// The client is given its time anew: it was kept from sending, or from being heard.
+    pub fn restart_clock(&mut self, now: Instant) {
+        if let Inbound::Head { since, .. } | Inbound::Buffering { since, .. } = &mut self.inbound {
+            *since = now;
+        }
+    }
+
     /// Whether nothing of a request has been received.
     pub fn is_idle(&self) -> bool {
         matches!(self.inbound, Inbound::Head { scanned: 0, .. })
