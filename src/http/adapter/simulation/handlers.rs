@@ -29,12 +29,26 @@ pub fn pattern(id: usize, len: usize) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub enum Plan {
     /// Answers at once.
-    Whole { status: u16, bytes: usize, shared: bool },
+    Whole {
+        status: u16,
+        bytes: usize,
+        shared: bool,
+    },
     Panics,
     /// Answers later.
-    Later { after: Duration, how: How, obeys: bool, within: Option<Duration> },
+    Later {
+        after: Duration,
+        how: How,
+        obeys: bool,
+        within: Option<Duration>,
+    },
     /// Of a streamed body: read it, up to a point, and answer then.
-    Read { after: Duration, pace: Duration, stop_after: usize, answer: WhileReading },
+    Read {
+        after: Duration,
+        pace: Duration,
+        stop_after: usize,
+        answer: WhileReading,
+    },
     /// Of a streamed body: forget it.
     Ignore,
     /// Of a streamed body: send it back as it comes, without a thread.
@@ -55,11 +69,23 @@ pub enum WhileReading {
 
 #[derive(Clone, Debug)]
 pub enum How {
-    Whole { bytes: usize },
+    Whole {
+        bytes: usize,
+    },
     /// The responder is dropped.
     Never,
-    Stream { pieces: usize, bytes: usize, pace: Duration, sized: bool, finish: Finish },
-    Sse { events: usize, pace: Duration, finish: Finish },
+    Stream {
+        pieces: usize,
+        bytes: usize,
+        pace: Duration,
+        sized: bool,
+        finish: Finish,
+    },
+    Sse {
+        events: usize,
+        pace: Duration,
+        finish: Finish,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +157,8 @@ enum Then {
 
 impl Stage {
     fn plan(&mut self, request: &Request<'_>) -> (usize, Plan) {
-        let id: usize = request.header("x-id").and_then(|id| id.parse().ok()).expect("only requests of this simulation");
+        let id: usize =
+            request.header("x-id").and_then(|id| id.parse().ok()).expect("only requests of this simulation");
         self.calls.push(id);
         (id, self.plans[id].clone())
     }
