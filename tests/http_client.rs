@@ -369,9 +369,12 @@ fn a_hundred_at_once() {
     server.handle().stop();
 }
 
+/// A writer that gets nowhere for so long is stopped by its reader, and not by a busy machine.
+const WHILE: Duration = Duration::from_millis(1500);
+
 /// Writes until the other side takes no more for a while; tells how much that was, then writes the rest.
 fn flood(socket: &mut TcpStream, bytes_total: usize, blocked_at: &mpsc::Sender<usize>) {
-    socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.set_write_timeout(Some(WHILE)).unwrap();
     let piece = [b'x'; 64 << 10];
     let (mut written, mut told) = (0, false);
     while written < bytes_total {
@@ -403,7 +406,7 @@ fn a_reader_that_sleeps_stops_the_server() {
     });
     let client = client();
     // Neither does its sleep count as the server's: the idle time is over long before it wakes.
-    let answer = client.fetch(with_timeouts(get(&peer.url("/")), |t| t.idle = SHORT)).unwrap();
+    let answer = client.fetch(with_timeouts(get(&peer.url("/")), |t| t.idle = WHILE * 2 / 3)).unwrap();
     let written = blocked.recv_timeout(PATIENCE).unwrap();
     assert!(written < ON_ITS_WAY_BYTES_MAX, "{written} bytes were taken for a reader that sleeps");
     assert_eq!(answer.collect(BYTES).unwrap().len(), BYTES);
@@ -453,6 +456,23 @@ fn a_loop_does_not_wait_for_itself() {
     assert_eq!(ask(&client, get(&url)), ok("ok"), "and goes on");
 }
 
+/// A server may answer before it has read the request; then the rest is not sent, and the connection not used again.
+#[test]
+fn an_early_answer_ends_the_request() {
+    let peer = Scripted::new(|_, conn| {
+        conn.request();
+        conn.socket.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").unwrap();
+        conn.wait_for_end();
+    });
+    let client = client();
+    for n in 1..=3 {
+        let answer = ask(&client, post(&peer.url("/")).body(vec![7; 32 << 20]));
+        assert_eq!((answer, peer.accepted()), (Ok((413, "no".into())), n));
+    }
+    let (_producer, endless) = Body::channel(None);
+    assert_eq!(ask(&client, post(&peer.url("/")).body_stream(endless)), Ok((413, "no".into())));
+}
+
 #[test]
 fn a_handler_does_not_wait_for_its_own_loop() {
     let handler = |request: &Request<'_>| request.client().fetch(get("http://127.0.0.1:1/")).map(|_| "never");
@@ -477,6 +497,78 @@ fn a_server_that_breaks_off_anywhere_costs_no_more_than_its_answer() {
     }
     assert_eq!(ask(&client, get(&peer.url("/"))), ok("hello"));
     assert_eq!(peer.accepted(), ANSWER.len() + 1);
+}
+
+/// What the server of many moods does with a request for `/<mood>/<n>`; `n` is the body of a good answer.
+const MOODS: [(&str, &str); 9] = [
+    ("length", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nNNNN"),
+    ("chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nN\r\n3\r\nNNN\r\n0\r\n\r\n"),
+    ("last", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nNNNN"),
+    ("until_close", "HTTP/1.1 200 OK\r\n\r\nNNNN"),
+    ("more", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nNNNNHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+    ("cut", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nNNNN"),
+    ("nothing", ""),
+    ("garbage", "\r\n\r\nHTTP"),
+    ("silence", ""),
+];
+
+fn of_many_moods() -> Scripted {
+    Scripted::new(|_, conn| {
+        while let Some(head) = conn.request() {
+            let mut path = head.split(' ').nth(1).unwrap().split('/').skip(1);
+            let (mood, n) = (path.next().unwrap(), path.next().unwrap());
+            let (_, answer) = MOODS.iter().find(|(name, _)| *name == mood).unwrap();
+            // Each `N` is a digit of the number.
+            let mut digits = n.chars();
+            let answer: String = answer.chars().map(|c| if c == 'N' { digits.next().unwrap() } else { c }).collect();
+            let sent = conn.socket.write_all(answer.as_bytes());
+            match mood {
+                "length" | "chunks" | "more" if sent.is_ok() => {}
+                "silence" => return conn.wait_for_end(),
+                _ => return,
+            }
+        }
+    })
+}
+
+/// Eight threads, four connections, moods by a seeded choice: each request gets its own answer or its own error, and
+/// nothing of it is left behind.
+#[test]
+fn everyone_gets_their_own_answer_from_a_server_of_many_moods() {
+    let peer = of_many_moods();
+    let config = ClientConfig { connections_per_host_max: 4, ..ClientConfig::default() };
+    let client = Client::start(config).unwrap();
+    let one = |mood: &str, n: usize| {
+        // Only who is met with silence is in a hurry: on a busy machine a good answer may take its time.
+        let first_byte = if mood == "silence" { SHORT } else { PATIENCE };
+        let request = with_timeouts(get(&peer.url(&format!("/{mood}/{n}"))), |t| t.first_byte = first_byte);
+        let outcome = ask(&client, request);
+        let as_expected = match (mood, &outcome) {
+            ("length" | "chunks" | "last" | "until_close" | "more", Ok((200, text))) => *text == n.to_string(),
+            ("cut" | "nothing", Err(ErrorKind::Closed)) => true,
+            ("garbage", Err(ErrorKind::Protocol(_))) => true,
+            ("silence", Err(ErrorKind::Timeout(Phase::FirstByte))) => true,
+            _ => false,
+        };
+        assert!(as_expected, "{mood} {n}: {outcome:?}");
+    };
+    thread::scope(|scope| {
+        for seed in 1..=8u64 {
+            let one = &one;
+            scope.spawn(move || {
+                let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+                for round in 0..100 {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    // Silence is waited for: it comes seldom.
+                    let mood = (random >> 20) as usize % (MOODS.len() - usize::from(round % 25 > 0));
+                    one(MOODS[mood].0, 1000 + seed as usize * 100 + round);
+                }
+            });
+        }
+    });
+    (0..8).for_each(|n| one("length", 2000 + n));
 }
 
 #[test]

@@ -144,9 +144,9 @@ impl From<BadParam> for Reply {
     }
 }
 
-/// An error as text, in the words of the router's own.
+/// An error in the shape of the router's own.
 pub(super) fn refusal(status: Status, reason: impl fmt::Display) -> Reply {
-    Reply::text(format!("{status}: {reason}\n")).with_status(status)
+    Reply::refusal(status, reason.to_string())
 }
 
 #[cfg(test)]

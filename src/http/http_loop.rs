@@ -4,7 +4,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::adapter::{Client, Http1};
@@ -15,7 +14,7 @@ use crate::reactor::{ConnId, Io, LoopControl, Protocol};
 pub(crate) struct HttpLoop {
     server: Http1,
     agent: Agent,
-    client_config: Arc<ClientConfig>,
+    client_config: ClientConfig,
 }
 
 /// Who is at the other end of a connection.
@@ -32,7 +31,7 @@ impl From<Upstream> for Peer {
 
 impl HttpLoop {
     pub fn new(server: Http1, client: ClientConfig) -> HttpLoop {
-        HttpLoop { server, agent: Agent::new(client.clone()), client_config: Arc::new(client) }
+        HttpLoop { server, agent: Agent::new(client.clone()), client_config: client }
     }
 }
 
@@ -49,7 +48,7 @@ impl Protocol for HttpLoop {
             self.server.set_caller(|| {
                 let inbox = self.agent.inbox();
                 inbox.set_thread();
-                client::Client::of_loop(inbox, Some(io.handle().clone()), Arc::clone(&self.client_config))
+                client::Client::of_loop(inbox, io.handle().clone(), self.client_config.clone())
             });
             self.server.on_ready(client, io);
         }
@@ -104,13 +103,16 @@ impl Protocol for HttpLoop {
 
     fn on_close(&mut self, id: ConnId, peer: Peer, control: &mut LoopControl<'_, Self>) {
         match peer {
-            Peer::Client(client) => self.server.on_close(client),
+            Peer::Client(client) => self.server.on_close(id, client, control.handle()),
             Peer::Upstream(upstream) => self.agent.on_close(id, upstream, control),
         }
     }
 
-    fn on_loop_message(&mut self, _: News, control: &mut LoopControl<'_, Self>) {
-        self.agent.open_inbox(control);
+    fn on_loop_message(&mut self, news: News, control: &mut LoopControl<'_, Self>) {
+        match news {
+            News::Issue(issue) => self.server.distribute(&issue, control),
+            News::Changed | News::Event(_) => self.agent.open_inbox(control),
+        }
     }
 
     fn on_alarm(&mut self, control: &mut LoopControl<'_, Self>) {

@@ -40,9 +40,11 @@
 //! - Each request gets one answer, in order, or its connection closes. A handler that panics gives a 500.
 //! - A client that leaves is noticed by [`Responder::is_closed`] and [`Sse::is_closed`]; a reader that lags by
 //!   [`Sse::is_behind`]. Nothing queues up without a bound.
+//! - A handler asks other servers with [`Request::client`], on the loop that runs it ([`client`]).
 //! - SIGTERM and SIGINT drain: no new clients, idle connections close, running answers finish.
 
 mod adapter;
+mod broadcast;
 mod budget;
 pub mod client;
 mod cookies;
@@ -71,6 +73,7 @@ mod types;
 mod upgrade;
 
 pub use crate::reactor::FileRange;
+pub use broadcast::Broadcast;
 pub use client::{Answer, Client, ClientConfig, ClientError, ClientRequest};
 pub use cookies::{Cookie, InvalidCookie, SameSite};
 pub use extract::BadParam;
@@ -84,7 +87,7 @@ pub use reply::{Done, IntoReply, InvalidHeader, Reply};
 pub use request::Request;
 pub use responder::Responder;
 pub use router::{Refusal, Router};
-pub use server::{LoopStats, Running, Server, ServerConfig, ServerHandle};
+pub use server::{Accept, LoopStats, Running, Server, ServerConfig, ServerHandle};
 pub use sse::{Event, Sse};
 pub use types::{Method, Status, Version};
 pub use upgrade::Upgraded;

@@ -1,8 +1,16 @@
 //! What other threads and other connections send to a connection of this layer, or to its loop.
 
-/// A message to a connection.
-#[derive(Clone, Copy, Debug)]
+use std::sync::Arc;
+
+use super::broadcast::{Issue, Rendered};
+
+/// A message to a connection, or to its loop.
+#[derive(Debug)]
 pub(crate) enum News {
-    /// The other end of a pipe or of an answer has changed: look.
+    /// The other end of a pipe or of an answer has changed, or the client's inbox: look.
     Changed,
+    /// To a loop: something for all of its clients that listen to one broadcast.
+    Issue(Issue),
+    /// To one of these clients: an event, or the end.
+    Event(Option<Arc<Rendered>>),
 }

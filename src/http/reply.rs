@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::broadcast::Hub;
 use super::pipe::Body;
 use super::request::Request;
 use super::responder::{Answer, Pending, Responder};
@@ -39,6 +40,11 @@ pub(crate) enum Content {
         body: Box<Body>,
         ping: Option<&'static [u8]>,
     },
+    /// The events of a broadcast, from now on.
+    Events {
+        hub: Arc<Hub>,
+        ping: &'static [u8],
+    },
     /// An answer still to come.
     Later(Pending),
     /// Another protocol takes the connection over.
@@ -55,6 +61,8 @@ pub(crate) struct Hooks {
     maps: Vec<Map>,
     done: Vec<OnDone>,
     within: Option<Duration>,
+    /// Why this is an error, where the router is to give it its shape.
+    refusal: Option<Cow<'static, str>>,
 }
 
 /// How an answer ended, for [`Reply::on_done`].
@@ -123,6 +131,15 @@ impl Reply {
     /// No body.
     pub fn empty(status: Status) -> Reply {
         Reply::bytes(status, "", &[][..])
+    }
+
+    /// An error in the shape that the router gives its own ([`Router::on_error`](super::Router::on_error)), for a `reason`
+    /// that is a sentence without a full stop, and nothing internal.
+    pub fn refusal(status: Status, reason: impl Into<Cow<'static, str>>) -> Reply {
+        let reason = reason.into();
+        let mut reply = Reply::text(format!("{status}: {reason}\n")).with_status(status);
+        reply.hooks().refusal = Some(reason);
+        reply
     }
 
     /// A streamed answer with the status, content type and headers of `head`, whose body is whatever comes through `body`.
@@ -249,7 +266,11 @@ impl Reply {
         match &self.content {
             Content::Whole(bytes) => bytes,
             Content::Shared(bytes) => bytes,
-            Content::File(_) | Content::Stream { .. } | Content::Later(_) | Content::Upgrade(_) => &[],
+            Content::File(_)
+            | Content::Stream { .. }
+            | Content::Events { .. }
+            | Content::Later(_)
+            | Content::Upgrade(_) => &[],
         }
     }
 
@@ -261,7 +282,7 @@ impl Reply {
             Content::Shared(bytes) => Some(bytes.len() as u64),
             Content::File(range) => Some(range.len),
             Content::Stream { body, .. } => body.length(),
-            Content::Later(_) | Content::Upgrade(_) => None,
+            Content::Events { .. } | Content::Later(_) | Content::Upgrade(_) => None,
         }
     }
 
@@ -311,6 +332,26 @@ impl Reply {
     /// The same head with another body: that of a stream.
     pub(crate) fn with_stream(mut self, body: Body, ping: Option<&'static [u8]>) -> Reply {
         self.content = Content::Stream { body: Box::new(body), ping };
+        self
+    }
+
+    pub(crate) fn with_events(mut self, hub: Arc<Hub>, ping: &'static [u8]) -> Reply {
+        self.content = Content::Events { hub, ping };
+        self
+    }
+
+    /// The reason of a [refusal](Reply::refusal) that has no shape yet.
+    pub(crate) fn refusal_reason(&self) -> Option<&str> {
+        self.hooks.as_ref()?.refusal.as_deref()
+    }
+
+    /// A refusal in its shape: with the type and body of `shape`, and the lines of both.
+    pub(crate) fn shaped_as(mut self, shape: Reply) -> Reply {
+        self.hooks().refusal = None;
+        if let Content::Whole(_) | Content::Shared(_) = shape.content {
+            (self.content, self.content_type) = (shape.content, shape.content_type);
+        }
+        self.headers.push_str(&shape.headers);
         self
     }
 

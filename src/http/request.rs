@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
         self.route = Some(pattern);
     }
 
-    /// The client of the event loop that received this request, to ask other servers with. Costs two counters.
+    /// The client of the event loop that received this request, to ask other servers with. Costs one counter.
     ///
     /// One of a request that was made by hand refuses everything, with [`Stopped`](super::client::ErrorKind::Stopped).
     pub fn client(&self) -> Client {

@@ -287,13 +287,24 @@ impl Router {
     /// Runs the layers around `endpoint`; a panic anywhere is a 500.
     fn in_layers(&self, request: &Request<'_>, endpoint: &dyn Fn(&Request<'_>) -> Reply) -> Reply {
         let guarded = |request: &Request<'_>| {
-            catch_panic(|| endpoint(request)).unwrap_or_else(|message| self.panicked(request, &message))
+            let reply = catch_panic(|| endpoint(request)).unwrap_or_else(|message| self.panicked(request, &message));
+            self.shape(reply, Some(request))
         };
         if self.layers.is_empty() {
             return guarded(request);
         }
-        catch_panic(|| Next::new(&self.layers, &guarded).run(request))
-            .unwrap_or_else(|message| self.panicked(request, &message))
+        let reply = catch_panic(|| Next::new(&self.layers, &guarded).run(request));
+        self.shape(reply.unwrap_or_else(|message| self.panicked(request, &message)), Some(request))
+    }
+
+    /// Gives a [refusal](Reply::refusal) the shape of the hook; other replies have one.
+    pub(crate) fn shape(&self, reply: Reply, request: Option<&Request<'_>>) -> Reply {
+        let (Some(reason), Some(hook)) = (reply.refusal_reason(), &self.on_error) else { return reply };
+        let refusal = Refusal { status: reply.status(), reason, request };
+        match catch_panic(|| hook(&refusal)) {
+            Ok(shape) => reply.shaped_as(shape),
+            Err(_) => reply,
+        }
     }
 
     /// The error reply for a refusal, in the shape of the hook.

@@ -157,7 +157,7 @@ mod tests {
     /// Random pushes, reads and consumes, against a `VecDeque`.
     #[test]
     fn behaves_as_a_queue() {
-        let (seeds, steps) = if cfg!(miri) { (1, 60) } else { (50, 300) };
+        let (seeds, steps) = if cfg!(miri) { (1, 30) } else { (50, 300) };
         for seed in 0..seeds {
             let mut pool = Pool::default();
             let mut random = u64::wrapping_add(seed, 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -196,7 +196,7 @@ mod tests {
                         model.drain(..count.min(model.len()));
                     }
                 }
-                assert!(buffer.as_slice().iter().eq(&model), "seed {seed}, step {step}");
+                assert!(buffer.as_slice() == model.make_contiguous(), "seed {seed}, step {step}");
             }
         }
     }

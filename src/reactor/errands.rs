@@ -1,10 +1,12 @@
 //! What a protocol may ask of its own loop during any call: messages to other connections of the loop, and new
 //! connections to elsewhere.
 //!
-//! Both are *errands*: they are written on a list that no other thread sees, and done later in the same turn, before
-//! its output is flushed. Errands that errands cause are done in the next turn, which begins at once, so that two
-//! connections which keep writing to each other do not hold up the rest.
+//! Both are *errands*: they wait in a queue that no other thread sees, and are done later in the same turn, before its
+//! output is flushed. What is more than a turn's share, and what errands themselves cause, is done in the next turn,
+//! which begins at once: neither a message to ten thousand connections nor two that keep writing to each other hold up
+//! the rest.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -28,13 +30,13 @@ pub(crate) struct Connect<C> {
 
 /// The loop as its protocol sees it during a call.
 ///
-/// A protocol bounds what it asks for: a list of errands grows as long as it is written on.
+/// A protocol bounds what it asks for: the queue of errands grows as long as it is written on.
 pub struct LoopControl<'a, P: Protocol> {
     pub(super) now: Instant,
     pub(super) draining: bool,
     pub(super) handle: &'a Handle<P::Message>,
     pub(super) ids: &'a mut Ids,
-    pub(super) errands: &'a mut Vec<Errand<P>>,
+    pub(super) errands: &'a mut VecDeque<Errand<P>>,
     pub(super) alarm: &'a mut Option<Instant>,
 }
 
@@ -61,7 +63,7 @@ impl<P: Protocol> LoopControl<'_, P> {
 
     /// Leaves a message for a connection of this loop: no lock, no system call. If it has gone, nobody gets it.
     pub fn send(&mut self, to: ConnId, message: P::Message) {
-        self.errands.push(Errand::Message(to, message));
+        self.errands.push_back(Errand::Message(to, message));
     }
 
     /// Opens a TCP connection that lives on this loop. [`Protocol::on_connected`] follows, or
@@ -70,7 +72,7 @@ impl<P: Protocol> LoopControl<'_, P> {
     /// Connections opened here are not counted against [`Config::connections_max`](super::Config::connections_max).
     pub fn connect(&mut self, to: SocketAddr, state: P::Connection, deadline: Instant) -> ConnId {
         let id = self.ids.reserve();
-        self.errands.push(Errand::Connect(Box::new(Connect { id, to, state, deadline })));
+        self.errands.push_back(Errand::Connect(Box::new(Connect { id, to, state, deadline })));
         id
     }
 }

@@ -13,6 +13,7 @@ mod accepting;
 mod connecting;
 mod flushing;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -42,6 +43,9 @@ const STALE_TIMERS_MAX: usize = 10_000;
 /// Reads for one connection in one turn.
 const READS_PER_TURN: usize = 4;
 
+/// Errands done in one turn: some milliseconds, when each of them ends in a write.
+const ERRANDS_PER_TURN: usize = 512;
+
 pub(crate) struct EventLoop<P: Protocol> {
     poll: Poll,
     protocol: P,
@@ -55,14 +59,13 @@ pub(crate) struct EventLoop<P: Protocol> {
     connections: Connections<Entry<P::Connection>>,
     timers: Timers<ConnId>,
     pool: Pool,
-    errands: Vec<Errand<P>>,
+    errands: VecDeque<Errand<P>>,
     dirty: Vec<ConnId>,
     /// Became dirty by being flushed: its turn is the next one.
     late: Vec<ConnId>,
     again: Vec<ConnId>,
-    /// The memory of the one of these lists that is being worked off.
+    /// The memory of the one of these three lists that is being worked off.
     spare: Vec<ConnId>,
-    spare_errands: Vec<Errand<P>>,
     /// Running answers may finish until then.
     drain_deadline: Option<Instant>,
     /// When the protocol wants to be called for no connection in particular.
@@ -92,12 +95,11 @@ impl<P: Protocol> EventLoop<P> {
             connections: Connections::new(),
             timers: Timers::new(now),
             pool: Pool::default(),
-            errands: Vec::new(),
+            errands: VecDeque::new(),
             dirty: Vec::new(),
             late: Vec::new(),
             again: Vec::new(),
             spare: Vec::new(),
-            spare_errands: Vec::new(),
             drain_deadline: None,
             alarm: None,
             now,
@@ -324,14 +326,13 @@ impl<P: Protocol> EventLoop<P> {
     }
 
     fn do_errands(&mut self) {
-        let mut errands = mem::replace(&mut self.errands, mem::take(&mut self.spare_errands));
-        for errand in errands.drain(..) {
+        for _ in 0..self.errands.len().min(ERRANDS_PER_TURN) {
+            let Some(errand) = self.errands.pop_front() else { return };
             match errand {
                 Errand::Message(id, message) => self.hand_over(id, message),
                 Errand::Connect(connect) => self.connect(*connect),
             }
         }
-        self.spare_errands = errands;
     }
 
     /// Gives a connection its message.

@@ -63,6 +63,7 @@ impl Listener {
         bind(addrs, Sharing::ReusePort)
     }
 
+    /// The address that is really bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
@@ -275,6 +276,7 @@ mod tests {
             acceptor.on_ready();
             acceptor.accept(Instant::now(), |accepted| match accepted {
                 Accepted::For(index, newcomer) => {
+                    assert!(newcomer.socket.nodelay().unwrap());
                     kept.push(newcomer);
                     outcomes.push(Ok(index));
                 }

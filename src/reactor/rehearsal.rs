@@ -4,6 +4,7 @@
 //! left over is offered again, how much is read and written in a turn, and how a connection ends. The peer's side is a
 //! [`Wire`], whose both ends the test holds.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -108,7 +109,7 @@ pub(crate) struct Rehearsal<P: Protocol> {
     pool: Pool,
     handle: Handle<P::Message>,
     ids: Ids,
-    errands: Vec<Errand<P>>,
+    errands: VecDeque<Errand<P>>,
     config: Config,
     /// Keeps the waker's other end open.
     _poll: Poll,
@@ -143,7 +144,7 @@ impl<P: Protocol> Rehearsal<P> {
             pool: Pool::default(),
             handle: Handle::new(mailbox),
             ids,
-            errands: Vec::new(),
+            errands: VecDeque::new(),
             config,
             _poll: poll,
         };

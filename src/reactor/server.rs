@@ -188,6 +188,7 @@ pub struct Loops<M> {
 }
 
 impl<M> Loops<M> {
+    /// What stops and watches these loops.
     pub fn control(&self) -> Control<M> {
         self.control.clone()
     }

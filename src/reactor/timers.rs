@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn fires_each_timer_once_and_on_time() {
         // Miri takes only the long steps.
-        let steps_ms = [333, 5_000, 200_000, 50, 7];
-        for step_ms in &steps_ms[..if cfg!(miri) { 3 } else { 5 }] {
+        let steps_ms = [200_000, 5_000, 333, 50, 7];
+        for step_ms in &steps_ms[..if cfg!(miri) { 2 } else { 5 }] {
             let start = Instant::now();
             let mut timers = Timers::new(start);
             let deadlines_ms: Vec<u64> = (0..500).map(|n| n * n * 3).collect();

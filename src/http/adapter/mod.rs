@@ -12,6 +12,7 @@
 //! `inbound` turns input into requests and bodies, `outbound` turns replies into output.
 
 mod inbound;
+mod listeners;
 mod outbound;
 #[cfg(test)]
 mod simulation;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+use self::listeners::Listeners;
+use super::broadcast::Hub;
 use super::budget::Budget;
 use super::client;
 use super::date::DateLine;
@@ -35,7 +38,7 @@ use super::reply::{Later, OnEnd};
 use super::responder::Pending;
 use super::router::{Refusal, Router};
 use super::types::{Status, Version};
-use crate::reactor::{Io, Output};
+use crate::reactor::{ConnId, Handle, Io, Output};
 
 /// HTTP/1.1 as one loop speaks it.
 pub(crate) struct Http1 {
@@ -49,6 +52,7 @@ pub(crate) struct Http1 {
     refusal: Vec<u8>,
     /// Bytes on their way from a pipe to the output, kept for their memory.
     scratch: Vec<u8>,
+    listeners: Listeners,
     /// What handlers ask other servers with.
     caller: Option<client::Client>,
 }
@@ -83,7 +87,7 @@ struct Waiting {
 
 /// An answer that has begun, and whose body comes through a pipe.
 struct Streaming {
-    body: Body,
+    source: Source,
     framing: Framing,
     ping: Option<&'static [u8]>,
     exchange: Exchange,
@@ -91,6 +95,12 @@ struct Streaming {
     on_end: OnEnd,
     /// The connection has left HTTP.
     tunnel: bool,
+}
+
+/// Where a streamed body comes from.
+enum Source {
+    Pipe(Body),
+    Events(Arc<Hub>),
 }
 
 impl Waiting {
@@ -114,7 +124,17 @@ impl Http1 {
         let exchange = Exchange { version: Version::Http11, head_only: false, persistent: false };
         encode::whole(&mut refusal, &full.header("Retry-After", "1"), exchange, &DateLine::new());
         let refusal = refusal.take_bytes().unwrap_or_default();
-        Http1 { router, limits, budget, date: DateLine::new(), requests, refusal, scratch: Vec::new(), caller: None }
+        Http1 {
+            router,
+            limits,
+            budget,
+            date: DateLine::new(),
+            requests,
+            refusal,
+            scratch: Vec::new(),
+            listeners: Listeners::default(),
+            caller: None,
+        }
     }
 
     /// Gives handlers a client, once.
@@ -149,7 +169,11 @@ impl Http1 {
             Stage::Reading => {}
             Stage::Waiting(waiting) => waiting.pending.set_closed(),
             Stage::Streaming(streaming) if streaming.tunnel => {}
-            Stage::Streaming(streaming) => streaming.body.set_closed(),
+            Stage::Streaming(streaming) => {
+                if let Source::Pipe(body) = &streaming.source {
+                    body.set_closed();
+                }
+            }
         }
     }
 }
@@ -179,6 +203,8 @@ impl Http1 {
     pub fn on_message(&mut self, client: &mut Client, news: News, io: &mut LoopIo<'_>) {
         match news {
             News::Changed => self.collect(client, io),
+            News::Event(event) => self.pass_on(client, event.as_deref(), io),
+            News::Issue(_) => {}
         }
         self.progress(client, io);
         self.notice_end(client, io);
@@ -200,7 +226,11 @@ impl Http1 {
 
     pub fn on_flushed(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         match &client.stage {
-            Stage::Streaming(streaming) => streaming.body.set_unsent_bytes(io.output.len()),
+            Stage::Streaming(streaming) => {
+                if let Source::Pipe(body) = &streaming.source {
+                    body.set_unsent_bytes(io.output.len());
+                }
+            }
             // Requests that were left alone while too much output waited.
             Stage::Reading if io.output.is_empty() && (!io.input.is_empty() || io.input_ended()) => {
                 self.progress(client, io);
@@ -218,14 +248,18 @@ impl Http1 {
         }
     }
 
-    pub fn on_close(&mut self, mut client: Client) {
+    pub fn on_close(&mut self, id: ConnId, mut client: Client, handle: &Handle<News>) {
         self.budget.resize(&mut client.held_bytes, 0);
         match client.stage {
             Stage::Reading => {}
             Stage::Waiting(waiting) => waiting.abandon(Status::CLIENT_CLOSED_REQUEST),
             Stage::Streaming(streaming) => {
-                drop(streaming.body);
-                tell(streaming.on_end, streaming.sent_bytes, false);
+                let Streaming { source, on_end, sent_bytes, .. } = *streaming;
+                match source {
+                    Source::Pipe(body) => drop(body),
+                    Source::Events(hub) => self.listeners.leave(&hub, id, handle),
+                }
+                tell(on_end, sent_bytes, false);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::mem;
 
-use super::{Client, Http1, LoopIo, Stage, Streaming, Waiting, tell};
+use super::{Client, Http1, LoopIo, Source, Stage, Streaming, Waiting, tell};
 use crate::http::h1::encode::{self, Exchange, Framing};
 use crate::http::h1::violation::Violation;
 use crate::http::middleware::catch_panic;
@@ -75,10 +75,24 @@ impl Http1 {
                     return self.finish(client, exchange, io);
                 }
                 body.listen(io.handle().clone(), io.id());
-                let streaming =
-                    Streaming { body: *body, framing, ping, exchange, sent_bytes: 0, on_end, tunnel: false };
+                let source = Source::Pipe(*body);
+                let streaming = Streaming { source, framing, ping, exchange, sent_bytes: 0, on_end, tunnel: false };
                 client.stage = Stage::Streaming(Box::new(streaming));
                 self.collect(client, io);
+            }
+            Content::Events { hub, ping } => {
+                let framing = encode::stream_head(io.output, &head, None, &mut exchange, date);
+                if framing == Framing::NoBody {
+                    tell(on_end, 0, true);
+                    return self.finish(client, exchange, io);
+                }
+                let open = self.listeners.enter(&hub, io.id(), io.handle());
+                let (source, ping) = (Source::Events(hub), Some(ping));
+                let streaming = Streaming { source, framing, ping, exchange, sent_bytes: 0, on_end, tunnel: false };
+                client.stage = Stage::Streaming(Box::new(streaming));
+                if !open {
+                    self.end_stream(client, End::Complete, io);
+                }
             }
             Content::Upgrade(upgrade) => self.leave_http(client, &head, upgrade, on_end, exchange, io),
             Content::Later(_) => self.answer_nothing(client, Later::default(), exchange, io),
@@ -121,7 +135,8 @@ impl Http1 {
         client.feed = Some(feed);
         let framing = Framing::UntilClose;
         let exchange = Exchange { persistent: false, ..exchange };
-        let streaming = Streaming { body, framing, ping: None, exchange, sent_bytes: 0, on_end, tunnel: true };
+        let source = Source::Pipe(body);
+        let streaming = Streaming { source, framing, ping: None, exchange, sent_bytes: 0, on_end, tunnel: true };
         client.stage = Stage::Streaming(Box::new(streaming));
         if let Err(message) = catch_panic(|| (upgrade.take_over)(Upgraded { input, output })) {
             log::error!("the handler of an upgrade panicked: {message}");
@@ -156,22 +171,27 @@ impl Http1 {
                 Answer::Never => self.answer_nothing(client, later, exchange, io),
             }
         }
-        if let Stage::Streaming(streaming) = &mut client.stage {
+        if let Stage::Streaming(streaming) = &mut client.stage
+            && let Source::Pipe(body) = &mut streaming.source
+        {
             self.scratch.clear();
-            let end = streaming.body.poll(&mut self.scratch);
+            let end = body.poll(&mut self.scratch);
             encode::piece(io.output, &self.scratch, streaming.framing);
             streaming.sent_bytes += self.scratch.len() as u64;
-            streaming.body.set_unsent_bytes(io.output.len());
+            body.set_unsent_bytes(io.output.len());
             if let Some(end) = end {
                 self.end_stream(client, end, io);
             }
         }
     }
 
-    fn end_stream(&mut self, client: &mut Client, end: End, io: &mut LoopIo<'_>) {
+    pub(super) fn end_stream(&mut self, client: &mut Client, end: End, io: &mut LoopIo<'_>) {
         let Stage::Streaming(streaming) = mem::replace(&mut client.stage, Stage::Reading) else { return };
-        let Streaming { body, framing, exchange, sent_bytes, on_end, .. } = *streaming;
-        drop(body);
+        let Streaming { source, framing, exchange, sent_bytes, on_end, .. } = *streaming;
+        match source {
+            Source::Pipe(body) => drop(body),
+            Source::Events(hub) => self.listeners.leave(&hub, io.id(), io.handle()),
+        }
         tell(on_end, sent_bytes, end == End::Complete);
         match end {
             End::Complete => {
@@ -189,6 +209,7 @@ impl Http1 {
 
     /// Sends an answer that came later.
     fn complete(&mut self, client: &mut Client, later: Later, answer: Reply, exchange: Exchange, io: &mut LoopIo<'_>) {
+        let answer = self.router.shape(answer, None);
         let reply = catch_panic(|| later.complete(answer)).unwrap_or_else(|message| {
             log::error!("a change of a later answer panicked: {message}");
             self.failed(Status::INTERNAL_SERVER_ERROR, "the answer could not be completed")

@@ -3,12 +3,11 @@
 //! Every request that is not waiting in the pool's queue holds a place in its host's share of connections, from the
 //! moment when it may connect to the end of its answer; whoever gives a place back sees to the next request in the queue.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::call::Call;
 use super::config::ClientConfig;
@@ -19,49 +18,32 @@ use super::inbox::Inbox;
 use super::pool::{Acquired, Pool, Released};
 use super::request::Content;
 use super::resolver::{Addresses, LookUp, OnResolved, Resolver};
-use super::upstream::{Active, Attempt, Progress, Stage, Upstream, ear};
+use super::upstream::{self, Active, Attempt, ClientLoop, Progress, Stage, Upstream, ear};
 use super::url::{Host, Origin};
+use super::waiting::{CallId, Waiting};
 use crate::http::news::News;
-use crate::reactor::{ConnId, Io, LoopControl, Protocol};
-
-/// A protocol on whose loop requests can be sent.
-pub(crate) trait ClientLoop: Protocol<Message = News, Connection: From<Upstream>> {}
-
-impl<P: Protocol<Message = News, Connection: From<Upstream>>> ClientLoop for P {}
-
-/// A request that has no connection yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct CallId(u64);
+use crate::reactor::{ConnId, Io, LoopControl};
 
 pub(crate) struct Agent {
     config: ClientConfig,
     pool: Pool<ConnId, CallId>,
     resolver: Resolver<CallId>,
-    waiting: HashMap<CallId, Waiting>,
-    deadlines: BTreeSet<(Instant, CallId)>,
+    waiting: Waiting<Box<Call>>,
     /// Requests for connections that were idle and have not heard of it yet.
     assigned: HashMap<ConnId, Box<Call>>,
-    next_call: u64,
     inbox: Arc<Inbox>,
     scratch: Vec<u8>,
 }
 
-struct Waiting {
-    call: Box<Call>,
-    phase: Phase,
-    until: Instant,
-}
-
 impl Agent {
     pub fn new(config: ClientConfig) -> Agent {
+        let config = config.bounded();
         Agent {
             pool: Pool::new(config.pool_limits()),
             resolver: Resolver::new(config.resolve_ttl),
             config,
-            waiting: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            waiting: Waiting::new(),
             assigned: HashMap::new(),
-            next_call: 0,
             inbox: Arc::default(),
             scratch: Vec::new(),
         }
@@ -86,7 +68,7 @@ impl Agent {
 
     /// Takes a request on.
     fn begin<P: ClientLoop>(&mut self, call: Box<Call>, control: &mut LoopControl<'_, P>) {
-        let id = self.next_id();
+        let id = self.waiting.name();
         match self.pool.acquire(call.origin(), id, control.now()) {
             Acquired::Reuse(connection) => {
                 self.assigned.insert(connection, call);
@@ -98,45 +80,30 @@ impl Agent {
         }
     }
 
-    fn next_id(&mut self) -> CallId {
-        self.next_call += 1;
-        CallId(self.next_call)
-    }
-
     fn wait<P: ClientLoop>(&mut self, id: CallId, call: Box<Call>, phase: Phase, control: &mut LoopControl<'_, P>) {
-        let until = earlier(control.now() + call.timeouts.connect, call.end);
-        self.deadlines.insert((until, id));
-        self.waiting.insert(id, Waiting { call, phase, until });
-        self.set_alarm(control);
+        let until = call.connect_deadline(control.now());
+        self.waiting.add(id, call, phase, until);
+        control.set_alarm(self.waiting.next_deadline());
     }
 
     fn take_waiting<P: ClientLoop>(&mut self, id: CallId, control: &mut LoopControl<'_, P>) -> Option<Box<Call>> {
-        let waiting = self.waiting.remove(&id)?;
-        self.deadlines.remove(&(waiting.until, id));
-        self.set_alarm(control);
-        Some(waiting.call)
-    }
-
-    fn set_alarm<P: ClientLoop>(&self, control: &mut LoopControl<'_, P>) {
-        control.set_alarm(self.deadlines.first().map(|(until, _)| *until));
+        let call = self.waiting.take(id)?;
+        control.set_alarm(self.waiting.next_deadline());
+        Some(call)
     }
 
     /// Gives up on requests that have waited too long.
     pub fn on_alarm<P: ClientLoop>(&mut self, control: &mut LoopControl<'_, P>) {
-        while let Some(&(until, id)) = self.deadlines.first()
-            && until <= control.now()
-        {
-            let phase = self.waiting.get(&id).map_or(Phase::Total, |waiting| waiting.phase);
-            let Some(call) = self.take_waiting(id, control) else { continue };
+        while let Some((id, call, phase)) = self.waiting.take_late(control.now()) {
             let origin = call.origin().clone();
-            let late = call.end.is_some_and(|end| end <= control.now());
+            let late = call.is_late(control.now());
             call.fail(ErrorKind::Timeout(if late { Phase::Total } else { phase }));
             match phase {
                 Phase::Queue => self.pool.cancel(&origin, &id),
                 _ => self.give_place_back(&origin, control),
             }
         }
-        self.set_alarm(control);
+        control.set_alarm(self.waiting.next_deadline());
     }
 
     /// Sees to a connection for a request that holds a place, and for those that get its place if it fails at once.
@@ -165,12 +132,12 @@ impl Agent {
         }
         let name = match &origin.host {
             Host::Address(address) => {
-                connect(call, origin, &[*address], control);
+                upstream::connect(call, origin, &[*address], control);
                 return Ok(());
             }
             Host::Name(name) => name,
         };
-        let id = self.next_id();
+        let id = self.waiting.name();
         let on_resolved = || {
             let (inbox, handle) = (Arc::clone(&self.inbox), control.handle().clone());
             Arc::new(move |name, found| {
@@ -179,7 +146,7 @@ impl Agent {
             }) as Arc<OnResolved>
         };
         match self.resolver.look_up(name, id, control.now(), on_resolved) {
-            LookUp::Known(addresses) => connect(call, origin, &addresses, control),
+            LookUp::Known(addresses) => upstream::connect(call, origin, &addresses, control),
             LookUp::Asked => self.wait(id, call, Phase::Resolve, control),
             LookUp::Busy => return Err((call, ErrorKind::Busy)),
         }
@@ -192,7 +159,7 @@ impl Agent {
             let Some(call) = self.take_waiting(id, control) else { continue };
             let origin = call.origin().clone();
             match found {
-                Ok(addresses) => connect(call, &origin, addresses, control),
+                Ok(addresses) => upstream::connect(call, &origin, addresses, control),
                 Err(reason) => {
                     call.fail(ErrorKind::Resolve(reason.clone()));
                     self.give_place_back(&origin, control);
@@ -225,9 +192,9 @@ impl Agent {
         let Stage::Connecting(attempt) = mem::replace(&mut upstream.stage, Stage::Closed) else { return };
         let Attempt { call, addr, others } = *attempt;
         log::debug!("no connection to {addr}: {error}");
-        let late = call.end.is_some_and(|end| end <= control.now());
+        let late = call.is_late(control.now());
         if !others.is_empty() && !late && !call.is_abandoned() {
-            return connect_next(call, &upstream.origin, others, control);
+            return upstream::connect_next(call, &upstream.origin, others, control);
         }
         call.fail(match error.kind() {
             _ if late => ErrorKind::Timeout(Phase::Total),
@@ -419,27 +386,4 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.inbox.close();
     }
-}
-
-fn connect<P: ClientLoop>(call: Box<Call>, origin: &Origin, to: &[IpAddr], control: &mut LoopControl<'_, P>) {
-    let addrs = to.iter().map(|address| SocketAddr::new(*address, origin.port)).collect();
-    connect_next(call, origin, addrs, control);
-}
-
-/// Connects to the first of these addresses.
-fn connect_next<P: ClientLoop>(
-    call: Box<Call>,
-    origin: &Origin,
-    mut addrs: VecDeque<SocketAddr>,
-    control: &mut LoopControl<'_, P>,
-) {
-    let Some(addr) = addrs.pop_front() else { return };
-    let deadline = earlier(control.now() + call.timeouts.connect, call.end);
-    let attempt = Attempt { call, addr, others: addrs };
-    let upstream = Upstream { origin: origin.clone(), stage: Stage::Connecting(Box::new(attempt)) };
-    control.connect(addr, upstream.into(), deadline);
-}
-
-fn earlier(one: Instant, other: Option<Instant>) -> Instant {
-    other.map_or(one, |other| other.min(one))
 }

@@ -60,6 +60,7 @@ impl Drop for Place {
 
 impl Call {
     pub fn new(request: ClientRequest, timeouts: Timeouts, now: Instant, to: To, place: Option<Place>) -> Call {
+        let timeouts = timeouts.bounded();
         let end = timeouts.total.and_then(|total| now.checked_add(total));
         let caller = Caller { to: Some(to), origin: request.url().origin().clone(), _place: place };
         Call { request, timeouts, end, retried: false, caller }
@@ -67,6 +68,16 @@ impl Call {
 
     pub fn origin(&self) -> &Origin {
         self.request.url().origin()
+    }
+
+    /// Until when a connection may be waited for, from `now` on.
+    pub fn connect_deadline(&self, now: Instant) -> Instant {
+        let phase = now + self.timeouts.connect;
+        self.end.map_or(phase, |end| end.min(phase))
+    }
+
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| end <= now)
     }
 
     pub fn answer(mut self, outcome: Outcome) {
@@ -118,6 +129,7 @@ mod tests {
     use super::*;
     use crate::http::types::Method;
     use crossbeam_channel::{Receiver, unbounded};
+    use std::time::Duration;
 
     fn call(place: Option<Place>) -> (Call, Receiver<Outcome>) {
         let (sender, outcomes) = unbounded();
@@ -140,6 +152,17 @@ mod tests {
         };
         assert_eq!((kind(outcomes), kind(others)), (ErrorKind::Busy, ErrorKind::Stopped));
         assert_eq!(taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn times_that_never_end_do_not_overflow() {
+        let forever = Duration::MAX;
+        let timeouts = Timeouts { connect: forever, first_byte: forever, idle: forever, total: Some(forever) };
+        let (sender, _outcomes) = unbounded();
+        let to = To::Callback(Box::new(move |outcome| drop(sender.send(outcome))));
+        let (request, now) = (ClientRequest::new(Method::Get, "http://a/").unwrap(), Instant::now());
+        let call = Call::new(request, timeouts, now, to, None);
+        assert!(call.connect_deadline(now) > now && now + call.timeouts.idle > now && !call.is_late(now));
     }
 
     #[test]

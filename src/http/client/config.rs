@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::exchange::Timeouts;
+use super::exchange::{FOREVER, Timeouts};
 use super::pool::PoolLimits;
 
 /// What one client tolerates, and keeps. The client of a server's handlers has one pool for each event loop, and the
@@ -17,9 +17,9 @@ pub struct ClientConfig {
     pub waiting_per_host_max: usize,
     /// Requests whose answer has not begun, in all; more are refused. Default 10,000.
     pub calls_max: usize,
-    /// Idle connections that are kept for one host. Default 64.
+    /// Idle connections that are kept for one host. Default 256.
     pub idle_per_host_max: usize,
-    /// Idle connections that are kept in all. Default 256.
+    /// Idle connections that are kept in all. Default 1024.
     pub idle_max: usize,
     /// How long a connection is kept idle; less where the server says so (`Keep-Alive: timeout=5`). Default 30 s.
     pub idle_timeout: Duration,
@@ -36,8 +36,8 @@ impl Default for ClientConfig {
             connections_per_host_max: 256,
             waiting_per_host_max: 1024,
             calls_max: 10_000,
-            idle_per_host_max: 64,
-            idle_max: 256,
+            idle_per_host_max: 256,
+            idle_max: 1024,
             idle_timeout: Duration::from_secs(30),
             resolve_ttl: Duration::from_secs(30),
             head_bytes_max: 32 << 10,
@@ -46,6 +46,16 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
+    /// The same with times that can be added up.
+    pub(crate) fn bounded(self) -> ClientConfig {
+        ClientConfig {
+            timeouts: self.timeouts.bounded(),
+            idle_timeout: self.idle_timeout.min(FOREVER),
+            resolve_ttl: self.resolve_ttl.min(FOREVER),
+            ..self
+        }
+    }
+
     /// How much of an answer must fit into the input of its connection: a head with something behind it.
     pub(crate) fn input_bytes_max(&self) -> usize {
         self.head_bytes_max.saturating_mul(2).max(64 << 10)

@@ -135,7 +135,7 @@ impl From<ClientError> for Reply {
             Status::BAD_GATEWAY => "the server behind this one gave no valid answer",
             _ => "the request could not be passed on",
         };
-        let reply = Reply::text(format!("{status}: {reason}\n")).with_status(status);
+        let reply = Reply::refusal(status, reason);
         if status == Status::SERVICE_UNAVAILABLE { reply.header("Retry-After", "1") } else { reply }
     }
 }

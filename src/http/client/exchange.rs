@@ -37,6 +37,20 @@ pub struct Timeouts {
     pub total: Option<Duration>,
 }
 
+/// Longer times are taken for this one, so that no sum overflows: ten years.
+pub(crate) const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl Timeouts {
+    pub(crate) fn bounded(self) -> Timeouts {
+        Timeouts {
+            connect: self.connect.min(FOREVER),
+            first_byte: self.first_byte.min(FOREVER),
+            idle: self.idle.min(FOREVER),
+            total: self.total.map(|total| total.min(FOREVER)),
+        }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Timeouts {
         let minute = Duration::from_secs(60);

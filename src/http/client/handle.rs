@@ -25,13 +25,18 @@ use crate::reactor::{self, Control, Handle, Listener};
 /// elsewhere, [`Client::start`] starts a loop for it.
 #[derive(Clone)]
 pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What clones share.
+struct Shared {
     inbox: Arc<Inbox>,
     /// None when no loop will ever look.
     handle: Option<Handle<News>>,
-    config: Arc<ClientConfig>,
+    config: ClientConfig,
     /// Requests whose answer has not begun.
     calls: Arc<AtomicUsize>,
-    _keeper: Option<Arc<Keeper>>,
+    _keeper: Option<Keeper>,
 }
 
 /// Ends the loop of its own that a client has.
@@ -50,6 +55,7 @@ impl Client {
     /// # Errors
     /// When the system gives no event queue or no thread.
     pub fn start(config: ClientConfig) -> io::Result<Client> {
+        let config = config.bounded();
         let agent = Agent::new(config.clone());
         let inbox = agent.inbox();
         let loop_config = reactor::Config {
@@ -66,20 +72,21 @@ impl Client {
         let loops = reactor::start(None::<Listener>, &loop_config, protocol)?;
         let control = loops.control();
         let handle = control.handles().first().cloned();
-        Ok(Client {
-            _keeper: Some(Arc::new(Keeper(control))),
-            ..Client::of_loop(inbox, handle, Arc::new(config.clone()))
-        })
+        Ok(Client::new(inbox, handle, config, Some(Keeper(control))))
     }
 
     /// The client of a loop that has other work as well.
-    pub(crate) fn of_loop(inbox: Arc<Inbox>, handle: Option<Handle<News>>, config: Arc<ClientConfig>) -> Client {
-        Client { inbox, handle, config, calls: Arc::default(), _keeper: None }
+    pub(crate) fn of_loop(inbox: Arc<Inbox>, handle: Handle<News>, config: ClientConfig) -> Client {
+        Client::new(inbox, Some(handle), config, None)
     }
 
     /// A client that refuses everything, for requests that no loop has received.
     pub(crate) fn of_nobody() -> Client {
-        Client::of_loop(Arc::default(), None, Arc::default())
+        Client::new(Arc::default(), None, ClientConfig::default(), None)
+    }
+
+    fn new(inbox: Arc<Inbox>, handle: Option<Handle<News>>, config: ClientConfig, keeper: Option<Keeper>) -> Client {
+        Client { shared: Arc::new(Shared { inbox, handle, config, calls: Arc::default(), _keeper: keeper }) }
     }
 
     /// Sends a request. `on_answer` is called once, on the event loop, when the head of the answer has come or there will
@@ -112,7 +119,7 @@ impl Client {
     /// Sends a request and waits for the head of its answer. Blocks, so it is for other threads than event loops: on the
     /// loop of this client it refuses.
     pub fn fetch(&self, request: ClientRequest) -> Result<Answer, ClientError> {
-        if self.inbox.is_on_thread() {
+        if self.shared.inbox.is_on_thread() {
             return Err(ClientError::new(request.url().origin(), ErrorKind::OnLoop));
         }
         let origin = request.url().origin().clone();
@@ -125,15 +132,16 @@ impl Client {
     }
 
     fn begin(&self, request: ClientRequest, to: To) {
-        let timeouts = request.own_timeouts().unwrap_or(&self.config.timeouts).clone();
-        let place = Place::take(&self.calls, self.config.calls_max);
+        let Shared { inbox, handle, config, calls, .. } = &*self.shared;
+        let timeouts = request.own_timeouts().unwrap_or(&config.timeouts).clone();
+        let place = Place::take(calls, config.calls_max);
         let full = place.is_none();
         let call = Box::new(Call::new(request, timeouts, Instant::now(), to, place));
-        let Some(handle) = &self.handle else { return call.fail(ErrorKind::Stopped) };
+        let Some(handle) = handle else { return call.fail(ErrorKind::Stopped) };
         if full {
             return call.fail(ErrorKind::Busy);
         }
-        match self.inbox.put_call(call) {
+        match inbox.put_call(call) {
             Ok(()) => handle.send_to_loop(News::Changed),
             Err(call) => call.fail(ErrorKind::Stopped),
         }
@@ -142,6 +150,6 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("calls", &self.calls.load(Ordering::Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Client").field("calls", &self.shared.calls.load(Ordering::Relaxed)).finish_non_exhaustive()
     }
 }

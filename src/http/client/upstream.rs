@@ -8,7 +8,7 @@
 //! What the answer's reader does not take stays in the input, where it stops the socket from being read.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::answer::Answer;
@@ -20,10 +20,15 @@ use super::url::Origin;
 use crate::http::news::News;
 use crate::http::pipe::{Body, Ear, End, Stream, pipe};
 use crate::http::types::Method;
-use crate::reactor::{Io, Protocol};
+use crate::reactor::{Io, LoopControl, Protocol};
 
 /// With more output than this waiting, no more of a request's body is taken from its producer.
 const OUTPUT_HIGH_WATER_BYTES: usize = 256 << 10;
+
+/// A protocol on whose loop requests can be sent.
+pub(crate) trait ClientLoop: Protocol<Message = News, Connection: From<Upstream>> {}
+
+impl<P: Protocol<Message = News, Connection: From<Upstream>>> ClientLoop for P {}
 
 /// A connection to another server.
 pub(crate) struct Upstream {
@@ -76,10 +81,7 @@ impl Active {
     }
 
     /// Moves what can be moved: the request out, the answer in.
-    pub fn advance<P>(&mut self, io: &mut Io<'_, P>, scratch: &mut Vec<u8>) -> Result<Progress, ErrorKind>
-    where
-        P: Protocol<Message = News>,
-    {
+    pub fn advance<P: ClientLoop>(&mut self, io: &mut Io<'_, P>, scratch: &mut Vec<u8>) -> Result<Progress, ErrorKind> {
         if self.is_abandoned() {
             return Err(ErrorKind::Abandoned);
         }
@@ -97,10 +99,7 @@ impl Active {
     }
 
     /// Sends what has arrived of the request's body.
-    fn send<P>(&mut self, io: &mut Io<'_, P>, scratch: &mut Vec<u8>) -> Result<(), ErrorKind>
-    where
-        P: Protocol<Message = News>,
-    {
+    fn send<P: ClientLoop>(&mut self, io: &mut Io<'_, P>, scratch: &mut Vec<u8>) -> Result<(), ErrorKind> {
         while let Some(upload) = &mut self.upload
             && io.output.len() <= OUTPUT_HIGH_WATER_BYTES
         {
@@ -127,10 +126,7 @@ impl Active {
     }
 
     /// Passes on what has arrived of the answer, as far as its reader keeps up.
-    fn receive<P>(&mut self, io: &mut Io<'_, P>, scratch: &mut Vec<u8>) -> Result<Progress, ErrorKind>
-    where
-        P: Protocol<Message = News>,
-    {
+    fn receive<P: ClientLoop>(&mut self, io: &mut Io<'_, P>, scratch: &mut Vec<u8>) -> Result<Progress, ErrorKind> {
         loop {
             let waits = self.download.as_ref().is_some_and(|download| download.waits_for_reader(|| ear(io)));
             self.exchange.set_paused(waits, io.now);
@@ -192,10 +188,32 @@ impl Active {
     }
 }
 
+/// Connects to the first of these addresses that answers.
+pub(crate) fn connect<P: ClientLoop>(
+    call: Box<Call>,
+    origin: &Origin,
+    to: &[IpAddr],
+    control: &mut LoopControl<'_, P>,
+) {
+    let addrs = to.iter().map(|address| SocketAddr::new(*address, origin.port)).collect();
+    connect_next(call, origin, addrs, control);
+}
+
+/// Connects to the next of these addresses. Without any, who asked is told by the call that goes.
+pub(crate) fn connect_next<P: ClientLoop>(
+    call: Box<Call>,
+    origin: &Origin,
+    mut addrs: VecDeque<SocketAddr>,
+    control: &mut LoopControl<'_, P>,
+) {
+    let Some(addr) = addrs.pop_front() else { return };
+    let deadline = call.connect_deadline(control.now());
+    let attempt = Attempt { call, addr, others: addrs };
+    let upstream = Upstream { origin: origin.clone(), stage: Stage::Connecting(Box::new(attempt)) };
+    control.connect(addr, upstream.into(), deadline);
+}
+
 /// Rings this connection.
-pub(crate) fn ear<P>(io: &Io<'_, P>) -> Ear
-where
-    P: Protocol<Message = News>,
-{
+pub(crate) fn ear<P: ClientLoop>(io: &Io<'_, P>) -> Ear {
     Ear::Connection(io.handle().clone(), io.id())
 }

@@ -74,9 +74,9 @@ pub(crate) fn answer(request: &Request<'_>, asset: &Asset, now: u64, random: &Ra
     })
 }
 
-/// An error in the shape that the router gives errors where no hook is set.
+/// An error in the shape of the router's own.
 pub(crate) fn failure(status: Status, reason: &str) -> Reply {
-    Reply::text(format!("{status}: {reason}\n")).with_status(status)
+    Reply::refusal(status, reason.to_string())
 }
 
 /// A reply with all bytes, from where they are.
