@@ -273,6 +273,11 @@ impl Connection {
         }
     }
 
+    /// Whether the last request has come to its end, so that what follows may belong to another protocol.
+    pub fn may_leave_http(&self) -> bool {
+        matches!(self.inbound, Inbound::Head { .. } | Inbound::Ended)
+    }
+
     /// Everything from here on belongs to another protocol.
     pub fn leave_http(&mut self) {
         self.inbound = Inbound::Tunnel;
@@ -291,6 +296,13 @@ impl Connection {
     /// The answer to the last request has been given: the idle time begins.
     pub fn on_answered(&mut self, now: Instant) {
         if let Inbound::Head { scanned: 0, since, .. } = &mut self.inbound {
+            *since = now;
+        }
+    }
+
+    /// The client is given its time anew: it was kept from sending, or from being heard.
+    pub fn restart_clock(&mut self, now: Instant) {
+        if let Inbound::Head { since, .. } | Inbound::Buffering { since, .. } = &mut self.inbound {
             *since = now;
         }
     }
