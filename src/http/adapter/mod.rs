@@ -162,7 +162,7 @@ impl Http1 {
 
     /// Tells the producer of an answer that its client has probably gone.
     fn notice_end(&self, client: &Client, io: &LoopIo<'_>) {
-        if !io.input_ended() || self.limits.half_close == HalfClose::Waits {
+        if !io.hung_up() || self.limits.half_close == HalfClose::Waits {
             return;
         }
         match &client.stage {
