@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use http_support::{Answer, Client, serve, serve_with};
-use sconce::http::{Limits, Reply, Request, Router, ServerConfig};
+use sconce::http::{Accept, Limits, Reply, Request, Router, ServerConfig};
 
 fn router() -> Router {
     Router::new()
@@ -220,6 +220,29 @@ fn too_many_connections_are_turned_away_with_a_word() {
     drop(taken);
     http_support::until("there is room", || server.handle().stats().iter().all(|s| s.open_connections == 0));
     assert_eq!(Client::connect(&server).get("/").status, 200);
+}
+
+#[test]
+fn one_address_can_be_held_to_its_share() {
+    let config = ServerConfig { threads: 1, connections_per_address_max: Some(2), ..ServerConfig::default() };
+    let server = serve_with(router(), config);
+    let mut taken: Vec<Client> = (0..2).map(|_| Client::connect(&server)).collect();
+    assert!(taken.iter_mut().all(|client| client.get("/").status == 200));
+    assert_eq!(Client::connect(&server).answer().status, 503);
+    assert_eq!(Client::connect_from("127.0.0.2", &server).get("/").status, 200, "another address has its own");
+    let stats = server.handle().stats();
+    assert_eq!((stats[0].refused, stats[0].refused_per_address), (1, 1));
+}
+
+#[test]
+fn each_loop_can_accept_for_itself() {
+    let server = serve_with(router(), ServerConfig { threads: 2, accept: Accept::PerLoop, ..ServerConfig::default() });
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(&server)).collect();
+    assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
+    // The kernel spreads by a hash of the addresses: 100 on one of two loops would be no chance.
+    let stats = server.handle().stats();
+    assert!(stats.iter().all(|one| one.open_connections > 0 && one.requests > 0), "{stats:?}");
+    assert!(stats.iter().all(|one| one.bytes_in > 0 && one.bytes_out > one.bytes_in && one.busy > Duration::ZERO));
 }
 
 #[test]

@@ -1,62 +1,93 @@
-//! A loop that can do nothing does nothing, whatever its clients leave undone.
+//! What an idle connection costs in memory. This binary counts every byte that the process holds.
 
-use std::io::{ErrorKind, Read, Write};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sconce::reactor::{self, Config, Io, Listener, Protocol};
 
-/// Answers `!` with more than any socket takes, and everything else with itself. Counts its turns.
-struct Giver {
-    turns: Arc<AtomicU64>,
+struct Counting;
+
+static HELD_BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
 }
 
-impl Protocol for Giver {
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Answers each full stop; what comes before one waits.
+struct Patient;
+
+impl Protocol for Patient {
     type Connection = ();
     type Message = ();
 
     fn on_open(&mut self, _: SocketAddr, _: Instant) {}
 
     fn on_readable(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
-        match io.input.as_slice() {
-            b"!" => io.output.push_shared(vec![0; 64 << 20]),
-            echo => io.output.push(echo),
+        if io.input.as_slice().ends_with(b".") {
+            io.input.consume(usize::MAX);
+            io.output.push(b"ok");
         }
-        io.input.consume(usize::MAX);
-    }
-
-    fn on_turn(&mut self, _: Instant) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
+        io.set_deadline(Some(io.now + Duration::from_secs(60)));
     }
 }
 
 #[test]
-fn a_client_that_does_not_read_costs_no_turns() {
-    let turns = Arc::new(AtomicU64::new(0));
+fn idle_and_half_heard_connections_hold_little() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr();
-    let loops = reactor::start(listener, &Config::default(), |_| Giver { turns: Arc::clone(&turns) }).unwrap();
-    let mut stalled = TcpStream::connect(addr).unwrap();
-    stalled.write_all(b"!").unwrap();
-    let mut first = [0; 1];
-    stalled.read_exact(&mut first).unwrap();
+    let loops = reactor::start(listener, &Config::default(), |_| Patient).unwrap();
+    // Both ends are in this process, which may have as few as 1024 descriptors.
+    let count = 480;
+    let mut sockets = Vec::with_capacity(count);
+    let exchange = |mut socket: &TcpStream| {
+        socket.write_all(b"hello.").unwrap();
+        socket.read_exact(&mut [0; 2]).unwrap();
+    };
+    // The first one gives lists and pools their memory.
+    let first = TcpStream::connect(addr).unwrap();
+    exchange(&first);
 
-    let mut other = TcpStream::connect(addr).unwrap();
-    other.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    // By the time of these answers the loop has written all that the first client's socket takes.
-    for _ in 0..200 {
-        other.write_all(b"?").unwrap();
-        other.read_exact(&mut first).unwrap();
+    let before = HELD_BYTES.load(Ordering::Relaxed);
+    for _ in 0..count {
+        let socket = TcpStream::connect(addr).unwrap();
+        exchange(&socket);
+        sockets.push(socket);
     }
-    let before = turns.load(Ordering::Relaxed);
-    other.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let error = other.read_exact(&mut first).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-    let idle = turns.load(Ordering::Relaxed) - before;
-    assert!(idle < 20, "{idle} turns with nothing to do");
-    drop(stalled);
+    // The loop has finished with all of them when it answers the first again.
+    exchange(&first);
+    // Slots come in blocks of 256, and the first one gave a block its memory.
+    let idle = (HELD_BYTES.load(Ordering::Relaxed) - before) / (count as isize - 255);
+    assert!(idle <= 350, "{idle} bytes for each idle connection");
+
+    let control = loops.control();
+    let heard = || control.counters()[0].bytes_in();
+    let all = heard() + 100 * count as u64;
+    sockets.iter().for_each(|mut socket| socket.write_all(&[b'x'; 100]).unwrap());
+    let start = Instant::now();
+    while heard() < all {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        thread::yield_now();
+    }
+    let waiting = (HELD_BYTES.load(Ordering::Relaxed) - before) / count as isize;
+    assert!(waiting <= 350 + 100 + 64 * (32 << 10) / count as isize, "{waiting} bytes for each, with a full pool");
     loops.control().stop();
     loops.join().unwrap();
 }

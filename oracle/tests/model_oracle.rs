@@ -1,6 +1,7 @@
 //! Every architecture's logits against candle-transformers' float models, loaded from the same dequantised weights.
 
 #[path = "../../tests/common/tiny.rs"]
+#[allow(dead_code, reason = "the tests of the main package use more of it")]
 mod tiny;
 
 use std::{collections::HashMap, num::NonZeroUsize};

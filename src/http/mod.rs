@@ -87,7 +87,7 @@ pub use reply::{Done, IntoReply, InvalidHeader, Reply};
 pub use request::Request;
 pub use responder::Responder;
 pub use router::{Refusal, Router};
-pub use server::{LoopStats, Running, Server, ServerConfig, ServerHandle};
+pub use server::{Accept, LoopStats, Running, Server, ServerConfig, ServerHandle};
 pub use sse::{Event, Sse};
 pub use types::{Method, Status, Version};
 pub use upgrade::Upgraded;

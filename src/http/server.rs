@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
@@ -27,6 +27,11 @@ pub struct ServerConfig {
     pub threads: usize,
     /// Open connections in all; more are answered 503 and closed. Default 10,000.
     pub connections_max: usize,
+    /// Open connections from one address; more are answered 503 and closed. An IPv6 network of 64 bits counts as one
+    /// address. Default: no bound, since everyone behind a proxy has the proxy's.
+    pub connections_per_address_max: Option<usize>,
+    /// Who accepts connections. Default: [`Accept::Balanced`].
+    pub accept: Accept,
     /// Request bodies that are being put together, in all, in bytes; beyond that a request is answered 503. Default 256 MiB.
     pub body_bytes_in_all_max: usize,
     /// How long running answers get to finish after a signal. Default 30 s.
@@ -42,12 +47,25 @@ impl Default for ServerConfig {
         ServerConfig {
             threads,
             connections_max: 10_000,
+            connections_per_address_max: None,
+            accept: Accept::Balanced,
             body_bytes_in_all_max: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             limits: Limits::default(),
             client: ClientConfig::default(),
         }
     }
+}
+
+/// How new connections come to their loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// The first loop accepts, and each connection goes to the loop with the least live load: few connections, and little
+    /// of the last moments busy.
+    Balanced,
+    /// Each loop accepts for itself, and the kernel spreads newcomers by their address (SO_REUSEPORT): no step between for
+    /// floods of short connections, no regard for the load either.
+    PerLoop,
 }
 
 /// A bound listener that does not serve yet; clients that connect wait in the kernel's queue.
@@ -63,7 +81,11 @@ impl Server {
     /// # Errors
     /// The message names the address and says what to do.
     pub fn bind(addr: impl ToSocketAddrs, config: ServerConfig) -> io::Result<Server> {
-        Ok(Server { listener: Listener::bind(addr)?, config })
+        let listener = match config.accept {
+            Accept::Balanced => Listener::bind(addr)?,
+            Accept::PerLoop => Listener::bind_reuse_port(addr)?,
+        };
+        Ok(Server { listener, config })
     }
 
     /// The address that is really bound.
@@ -78,19 +100,18 @@ impl Server {
 
     /// Starts the loops and returns.
     pub fn start(self, router: Router) -> io::Result<Running> {
-        let ServerConfig { threads, connections_max, body_bytes_in_all_max, drain_timeout, limits, client } =
-            self.config;
+        let ServerConfig { threads, limits, client, drain_timeout, .. } = self.config;
         let config = reactor::Config {
             threads,
-            connections_max,
+            connections_max: self.config.connections_max,
+            connections_per_address_max: self.config.connections_per_address_max,
             // Room for the largest head and something behind it.
             input_bytes_max: limits.head_bytes_max.saturating_mul(2).max(client.input_bytes_max()),
             write_stall_timeout: limits.write_stall_timeout,
-            ..reactor::Config::default()
         };
         let requests: Vec<Arc<AtomicU64>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
         let router = Arc::new(router);
-        let budget = Arc::new(Budget::new(body_bytes_in_all_max));
+        let budget = Arc::new(Budget::new(self.config.body_bytes_in_all_max));
         let addr = self.listener.local_addr();
         let loops = reactor::start(self.listener, &config, |index| {
             let requests = Arc::clone(&requests[index]);
@@ -186,30 +207,49 @@ impl ServerHandle {
 
     /// The counters of each loop. Costs a few atomic reads.
     pub fn stats(&self) -> Vec<LoopStats> {
+        let now = Instant::now();
         let loops = self.control.counters().iter().zip(self.requests.iter());
         loops
             .map(|(counters, requests)| LoopStats {
                 open_connections: counters.open() as u64,
+                outgoing_connections: counters.outgoing() as u64,
                 accepted: counters.opened(),
                 refused: counters.refused(),
+                refused_per_address: counters.refused_per_address(),
                 requests: requests.load(Ordering::Relaxed),
+                bytes_in: counters.bytes_in(),
+                bytes_out: counters.bytes_out(),
+                turns: counters.turns(),
+                busy: counters.busy(now),
                 longest_turn_micros: counters.take_longest_turn_micros(),
             })
             .collect()
     }
 }
 
-/// What one loop has done so far.
+/// What one loop has done so far. Shares over time come from two looks: how much busier it is at the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopStats {
-    /// Connections open now.
+    /// Connections of clients open now.
     pub open_connections: u64,
+    /// Connections to other servers open now.
+    pub outgoing_connections: u64,
     /// Connections accepted since the start.
     pub accepted: u64,
-    /// Connections turned away because there were too many.
+    /// Connections turned away since the start, because there were too many.
     pub refused: u64,
+    /// Of these, those turned away because there were too many from their address.
+    pub refused_per_address: u64,
     /// Requests handled since the start.
     pub requests: u64,
+    /// Bytes read from all connections since the start.
+    pub bytes_in: u64,
+    /// Bytes written to all connections since the start.
+    pub bytes_out: u64,
+    /// Turns since the start.
+    pub turns: u64,
+    /// Time that the loop was not waiting since the start.
+    pub busy: Duration,
     /// The longest turn of the loop since the last call, in microseconds: its lag.
     pub longest_turn_micros: u64,
 }

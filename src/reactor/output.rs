@@ -480,7 +480,7 @@ mod tests {
                     }
                 }
                 assert_eq!(sink.taken.len() + output.len(), pushed.len(), "seed {seed}, step {step}");
-                assert_eq!(output.is_empty(), output.len() == 0, "seed {seed}, step {step}");
+                assert_eq!(output.is_empty(), sink.taken.len() == pushed.len(), "seed {seed}, step {step}");
             }
             sink.taken.extend(output.take_bytes().unwrap());
             assert!(sink.taken == pushed, "seed {seed}");

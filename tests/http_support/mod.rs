@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use sconce::http::{Router, Running, Server, ServerConfig};
 
@@ -55,7 +57,18 @@ impl Answer {
 
 impl Client {
     pub fn connect(server: &Running) -> Client {
-        let socket = TcpStream::connect(server.local_addr()).unwrap();
+        Client::of(TcpStream::connect(server.local_addr()).unwrap())
+    }
+
+    /// From another address of this machine.
+    pub fn connect_from(address: &str, server: &Running) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(address.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&server.local_addr().into()).unwrap();
+        Client::of(socket.into())
+    }
+
+    fn of(socket: TcpStream) -> Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
         Client { socket, ahead: Vec::new() }

@@ -288,6 +288,12 @@ fn render_loops(text: &mut Text, loops: &[LoopStats]) {
     family("sconce_connections", "gauge", "Open connections.", |l| l.open_connections as f64);
     family("sconce_connections_accepted_total", "counter", "Connections accepted.", |l| l.accepted as f64);
     family("sconce_connections_refused_total", "counter", "Connections turned away.", |l| l.refused as f64);
+    family("sconce_loop_requests_total", "counter", "Requests handled.", |l| l.requests as f64);
+    family("sconce_loop_received_bytes_total", "counter", "Bytes read from all connections.", |l| l.bytes_in as f64);
+    family("sconce_loop_sent_bytes_total", "counter", "Bytes written to all connections.", |l| l.bytes_out as f64);
+    family("sconce_loop_busy_seconds_total", "counter", "Time in which the loop was not waiting.", |l| {
+        l.busy.as_secs_f64()
+    });
     family("sconce_loop_longest_turn_seconds", "gauge", "The longest turn of the loop since the last scrape.", |l| {
         l.longest_turn_micros as f64 / 1e6
     });
