@@ -430,9 +430,9 @@ pub(crate) struct OnEnd {
 }
 
 impl OnEnd {
-    /// For another answer in place of this one.
-    pub fn into_later(self) -> Later {
-        Later { lines: String::new(), hooks: self.hooks }
+    /// For another answer in place of the one that begins with `head`.
+    pub fn into_later(self, head: &Reply) -> Later {
+        Later { lines: head.headers.clone(), hooks: self.hooks }
     }
 
     pub fn tell(self, body_bytes: u64, complete: bool) {

@@ -51,6 +51,18 @@ impl fmt::Debug for Request<'_> {
 impl<'a> Request<'a> {
     /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
     pub fn new(method: Method, target: &'a str) -> Self {
+        Request::received(method, Version::Http11, target, Lines::NONE, &[])
+    }
+
+    /// A request as it was read.
+    #[inline]
+    pub(crate) fn received(
+        method: Method,
+        version: Version,
+        target: &'a str,
+        lines: Lines<'a>,
+        body: &'a [u8],
+    ) -> Request<'a> {
         // A plain loop: targets are short, and a search would have to be set up.
         let (path, query) = match target.bytes().position(|b| b == b'?') {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
@@ -58,11 +70,11 @@ impl<'a> Request<'a> {
         };
         Self {
             method,
-            version: Version::Http11,
+            version,
             path: if path.is_empty() { "/" } else { path },
             query,
-            headers: Headers::Parsed(Lines::NONE),
-            body: &[],
+            headers: Headers::Parsed(lines),
+            body,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             route: None,
             stream: Cell::new(None),
@@ -143,13 +155,9 @@ impl<'a> Request<'a> {
         self.client.cloned().unwrap_or_else(Client::of_nobody)
     }
 
+    #[cfg(test)]
     pub(crate) fn with_version(mut self, version: Version) -> Self {
         self.version = version;
-        self
-    }
-
-    pub(crate) fn with_lines(mut self, lines: Lines<'a>) -> Self {
-        self.headers = Headers::Parsed(lines);
         self
     }
 

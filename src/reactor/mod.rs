@@ -213,6 +213,7 @@ pub struct Io<'a, P: Protocol> {
     id: ConnId,
     control: LoopControl<'a, P>,
     input_ended: bool,
+    hung_up: bool,
     deadline: &'a mut Option<Instant>,
     wish: Wish,
 }
@@ -254,6 +255,12 @@ impl<'a, P: Protocol> Io<'a, P> {
     /// Whether the peer has finished sending, and `input` holds the last of it.
     pub fn input_ended(&self) -> bool {
         self.input_ended
+    }
+
+    /// Whether the peer has finished sending, or the connection is broken, though not everything may have been read: an
+    /// `input` that is full hides the end behind it.
+    pub fn hung_up(&self) -> bool {
+        self.hung_up
     }
 
     /// Whether the server is ending.

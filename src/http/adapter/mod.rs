@@ -162,7 +162,7 @@ impl Http1 {
 
     /// Tells the producer of an answer that its client has probably gone.
     fn notice_end(&self, client: &Client, io: &LoopIo<'_>) {
-        if !io.input_ended() || self.limits.half_close == HalfClose::Waits {
+        if !io.hung_up() || self.limits.half_close == HalfClose::Waits {
             return;
         }
         match &client.stage {
@@ -213,6 +213,9 @@ impl Http1 {
     pub fn on_deadline(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| io.now < deadline);
         match &client.stage {
+            // It is busy with its answers, and what it sends meanwhile may not even be looked at. It has the time of a
+            // stall for each part that it takes.
+            Stage::Reading if !client.h1.is_feeding() && !io.output.is_empty() => client.h1.restart_clock(io.now),
             Stage::Waiting(waiting) if !in_time(waiting.deadline) => self.give_up_waiting(client, io),
             Stage::Waiting(_) | Stage::Streaming(_) if !client.h1.is_feeding() => self.ping(client, io),
             _ if in_time(client.h1.deadline(&self.limits)) => self.ping(client, io),

@@ -123,9 +123,9 @@ impl Http1 {
         exchange: Exchange,
         io: &mut LoopIo<'_>,
     ) {
-        if client.h1.is_feeding() {
+        if !client.h1.may_leave_http() {
             log::error!("an upgrade was granted to a request whose body is still arriving");
-            return self.answer_nothing(client, on_end.into_later(), exchange, io);
+            return self.answer_nothing(client, on_end.into_later(head), exchange, io);
         }
         encode::switching_head(io.output, head, &self.date);
         client.h1.leave_http();

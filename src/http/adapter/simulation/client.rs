@@ -140,7 +140,8 @@ impl Client {
                 let stop = random.below(bytes.len());
                 self.send(random, &bytes[..stop]);
             }
-            let ends = ask.closes || ask.broken || !whole || ask.route == Route::Upgrade;
+            let upgrades = matches!(ask.plan, Plan::Upgrade);
+            let ends = ask.closes || ask.broken || !whole || upgrades;
             self.asks.push(ask);
             if !whole {
                 return self.leave(random);
@@ -150,10 +151,11 @@ impl Client {
             }
             if ends {
                 // Nothing behind this may become a request.
-                if random.one_in(2) && self.asks[id].route != Route::Upgrade {
+                if random.one_in(2) && !upgrades {
                     self.send(random, b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n");
                 }
-                if self.asks[id].route == Route::Upgrade {
+                if upgrades {
+                    self.acts.push_back(Act::AwaitAnswers(id + 1));
                     let len = random.below(2_000);
                     self.send(random, &pattern(id, len));
                     self.acts.push_back(Act::End);
@@ -228,7 +230,10 @@ impl Client {
                 self.sent_bytes += bytes.len();
                 match rehearsal.is_gone() {
                     // A closed socket answers with a reset, which destroys what has not been read.
-                    true => self.lose(rehearsal),
+                    true => {
+                        self.lost = true;
+                        self.lose(rehearsal);
+                    }
                     false => rehearsal.receive(&bytes),
                 }
             }
@@ -251,10 +256,15 @@ impl Client {
             }
             Act::AwaitAnswers(count) => {
                 let answers = self.answers();
-                let reads = !rehearsal.is_gone() || self.next_read(rehearsal).is_some();
-                if reads && answers.iter().filter(|answer| answer.complete).count() < count {
+                let there = answers.iter().filter(|answer| answer.complete).count() >= count;
+                let upgrades = matches!(self.asks[count - 1].plan, Plan::Upgrade);
+                let reads = !self.has_stopped() && (!rehearsal.is_gone() || self.next_read(rehearsal).is_some());
+                if !there && reads {
                     self.acts.push_front(Act::AwaitAnswers(count));
                     self.send_at = now + Duration::from_millis(200);
+                } else if upgrades && answers.last().is_none_or(|answer| answer.status != 101) {
+                    self.acts.clear();
+                    self.acts.push_back(Act::End);
                 }
             }
             Act::End => rehearsal.receive_end(),
@@ -272,11 +282,15 @@ impl Client {
         self.end = Some(WireEnd::Reset);
     }
 
+    /// Whether it will never read again.
+    fn has_stopped(&self) -> bool {
+        matches!(self.reading, Reading::Stops(bytes) if self.received.len() >= bytes)
+    }
+
     /// When it would read next, if there is something to read.
     pub fn next_read<P: Protocol>(&self, rehearsal: &Rehearsal<P>) -> Option<Instant> {
         let wire = &rehearsal.wire;
-        let stopped = matches!(self.reading, Reading::Stops(bytes) if self.received.len() >= bytes);
-        if self.end.is_some() || stopped || (wire.to_peer.is_empty() && wire.end.is_none()) {
+        if self.end.is_some() || self.has_stopped() || (wire.to_peer.is_empty() && wire.end.is_none()) {
             return None;
         }
         Some(self.read_at)
@@ -378,6 +392,7 @@ fn plan(random: &mut Random, route: Route) -> Plan {
             answer: *random.pick(&[WhileReading::Behind, WhileReading::Before, WhileReading::Mirror]),
         },
         4 if route == Route::Stream => Plan::Ignore,
+        6 if route == Route::Stream => Plan::Upgrade,
         5 if route == Route::Stream => Plan::Echo,
         0..=2 => {
             let bytes = if random.one_in(3) { random.below(100_000) } else { random.below(300) };
@@ -432,7 +447,7 @@ fn render(random: &mut Random, ask: &Ask, id: usize) -> (Vec<u8>, Vec<u8>) {
         (false, true) => head += "Connection: keep-alive\r\n",
         _ => {}
     }
-    if ask.route == Route::Upgrade {
+    if matches!(ask.plan, Plan::Upgrade) {
         head += if ask.closes {
             "Upgrade: echo\r\nConnection: upgrade\r\n"
         } else {

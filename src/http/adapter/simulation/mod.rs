@@ -6,6 +6,7 @@
 
 mod answers;
 mod client;
+mod found;
 mod handlers;
 mod verdict;
 
@@ -20,6 +21,7 @@ use crate::http::client::ClientConfig;
 use crate::http::h1::corpus;
 use crate::http::http_loop::HttpLoop;
 use crate::http::limits::{HalfClose, Limits};
+use crate::http::router::Router;
 use crate::http::seeded::{Random, number_from_env};
 use crate::reactor::{Config, Rehearsal};
 use client::{Client, Garbage, Reading};
@@ -31,6 +33,24 @@ const ANSWER_BYTES_MAX: usize = crate::http::pipe::BACKLOG_BYTES_MAX + 200_000;
 
 /// The longest that a life may take.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A connection to a server with these routes.
+fn rehearse(
+    router: Router,
+    limits: &Limits,
+    budget: Arc<Budget>,
+    requests: Arc<AtomicU64>,
+    room_bytes: usize,
+    now: Instant,
+) -> Rehearsal<HttpLoop> {
+    let config = Config {
+        input_bytes_max: limits.head_bytes_max.saturating_mul(2),
+        write_stall_timeout: limits.write_stall_timeout,
+        ..Config::default()
+    };
+    let http = Http1::new(Arc::new(router), limits.clone(), budget, requests);
+    Rehearsal::new(HttpLoop::new(http, ClientConfig::default()), config, room_bytes, now)
+}
 
 struct Simulation {
     random: Random,
@@ -80,18 +100,11 @@ impl Simulation {
         let budget_bytes = if random.one_in(10) { random.within(1, 20_000) } else { 1 << 20 };
         let budget = Arc::new(Budget::new(budget_bytes));
         let requests = Arc::default();
-        let router = Arc::new(handlers::router(&stage));
-        let http = Http1::new(router, limits.clone(), Arc::clone(&budget), Arc::clone(&requests));
-        let config = Config {
-            input_bytes_max: if random.one_in(2) { 64 << 10 } else { 40 << 10 },
-            write_stall_timeout: limits.write_stall_timeout,
-            ..Config::default()
-        };
         let tiny = random.one_in(3) && matches!(client.reading, Reading::Eager);
         let room_bytes = if tiny { random.within(1, 3_000) } else { 200 << 10 };
         let drain_at = random.one_in(10).then(|| start + Duration::from_millis(random.below(20_000) as u64));
-        let http = HttpLoop::new(http, ClientConfig::default());
-        let rehearsal = Rehearsal::new(http, config, room_bytes, start);
+        let router = handlers::router(&stage);
+        let rehearsal = rehearse(router, &limits, Arc::clone(&budget), Arc::clone(&requests), room_bytes, start);
         Simulation {
             random,
             now: start,
