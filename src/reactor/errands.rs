@@ -43,8 +43,8 @@ pub struct LoopControl<'a, P: Protocol> {
 
 impl<P: Protocol> fmt::Debug for LoopControl<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let errands = self.errands.len();
-        f.debug_struct("LoopControl").field("draining", &self.draining).field("errands", &errands).finish_non_exhaustive()
+        let (draining, errands) = (self.draining, self.errands.len());
+        f.debug_struct("LoopControl").field("draining", &draining).field("errands", &errands).finish_non_exhaustive()
     }
 }
 
