@@ -419,7 +419,7 @@ mod tests {
                     let text = String::from_utf8(mem::take(&mut body)).unwrap();
                     events.push(mem::take(&mut line).replace("\"\"", &format!("{text:?}")));
                 }
-                let mut slots = Slots::new();
+                let mut slots = Slots::default();
                 let used = match connection.poll(&held, &mut slots, &limits(), now) {
                     Poll::More { used } => {
                         held.drain(..used);
@@ -466,7 +466,7 @@ mod tests {
         fn receive(&mut self, bytes: &[u8]) {
             self.input.extend_from_slice(bytes);
             loop {
-                let (mut slots, mut again) = (Slots::new(), Slots::new());
+                let (mut slots, mut again) = (Slots::default(), Slots::default());
                 let used = match self.connection.poll(&self.input, &mut slots, &limits(), self.now) {
                     Poll::More { used } => {
                         self.input.drain(..used);

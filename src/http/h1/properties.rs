@@ -101,7 +101,7 @@ struct Said {
 }
 
 fn read(input: &[u8]) -> Result<Option<Said>, Violation> {
-    let mut slots = Slots::new();
+    let mut slots = Slots::default();
     let head = Head::parse(input, &mut slots, &Limits::default())?;
     Ok(head.map(|head| Said {
         method: head.method,
