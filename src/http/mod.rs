@@ -355,6 +355,9 @@ mod cookies;
 mod date;
 mod extract;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod h1;
 mod http_loop;
 #[cfg(feature = "json")]
@@ -369,7 +372,7 @@ mod request;
 mod responder;
 mod route_tree;
 mod router;
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 mod seeded;
 mod server;
 mod sse;

@@ -198,6 +198,7 @@ impl<P: Protocol> EventLoop<P> {
                         _ => {}
                     }
                     self.read(id);
+                    self.flush_if_many();
                 }
             }
         }
