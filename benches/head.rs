@@ -53,7 +53,7 @@ fn measure(mut once: impl FnMut()) -> f64 {
 fn main() {
     let limits = Limits::default();
     // One table serves all requests of a turn; httparse's holds references, so it is made anew, without being cleared.
-    let mut slots = Slots::new();
+    let mut slots = Slots::default();
     println!("{:<10} {:>6} {:>10} {:>14}", "head", "bytes", "ours", "httparse alone");
     for (name, head) in [("wrk", WRK), ("curl", CURL), ("post", POST), ("browser", BROWSER)] {
         let ours = measure(|| {

@@ -334,3 +334,22 @@ fn a_late_answer_does_not_reach_the_next_client_in_the_slot() {
     }
     assert_eq!(serve(Router::new()).handle().stats().len(), 1);
 }
+
+/// The end of a client that has pipelined more than is read ahead is behind all of that.
+#[test]
+fn a_client_that_leaves_is_noticed_behind_a_full_input() {
+    let (give, taken) = std::sync::mpsc::channel();
+    let give = std::sync::Mutex::new(give);
+    let router = Router::new().get("/", move |_: &Request<'_>| {
+        let (reply, responder) = Reply::later();
+        give.lock().unwrap().send(responder).unwrap();
+        reply
+    });
+    let server = serve(router);
+    let mut client = Client::connect(&server);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(4_000).as_bytes());
+    let responder = taken.recv().unwrap();
+    assert!(!responder.is_closed());
+    client.socket.shutdown(std::net::Shutdown::Write).unwrap();
+    until("the end is noticed", || responder.is_closed());
+}

@@ -51,6 +51,18 @@ impl fmt::Debug for Request<'_> {
 impl<'a> Request<'a> {
     /// A request for `target` (`/path?query`) without headers and body, for tests and for calls inside the process.
     pub fn new(method: Method, target: &'a str) -> Self {
+        Request::received(method, Version::Http11, target, Lines::NONE, &[])
+    }
+
+    /// A request as it was read.
+    #[inline]
+    pub(crate) fn received(
+        method: Method,
+        version: Version,
+        target: &'a str,
+        lines: Lines<'a>,
+        body: &'a [u8],
+    ) -> Request<'a> {
         // A plain loop: targets are short, and a search would have to be set up.
         let (path, query) = match target.bytes().position(|b| b == b'?') {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
@@ -58,11 +70,11 @@ impl<'a> Request<'a> {
         };
         Self {
             method,
-            version: Version::Http11,
+            version,
             path: if path.is_empty() { "/" } else { path },
             query,
-            headers: Headers::Parsed(Lines::NONE),
-            body: &[],
+            headers: Headers::Parsed(lines),
+            body,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             route: None,
             stream: Cell::new(None),
@@ -97,11 +109,13 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Gives the request its body, as it would be after decoding.
     pub fn with_body(mut self, body: &'a [u8]) -> Self {
         self.body = body;
         self
     }
 
+    /// Says who is at the other end; without, 127.0.0.1 and port 0.
     pub fn with_peer(mut self, peer: SocketAddr) -> Self {
         self.peer = peer;
         self
@@ -141,13 +155,9 @@ impl<'a> Request<'a> {
         self.client.cloned().unwrap_or_else(Client::of_nobody)
     }
 
+    #[cfg(test)]
     pub(crate) fn with_version(mut self, version: Version) -> Self {
         self.version = version;
-        self
-    }
-
-    pub(crate) fn with_lines(mut self, lines: Lines<'a>) -> Self {
-        self.headers = Headers::Parsed(lines);
         self
     }
 
@@ -157,10 +167,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// The method (RFC 9110 §9).
     pub fn method(&self) -> Method {
         self.method
     }
 
+    /// The version that the client speaks. A later one of HTTP/1, such as HTTP/1.2, counts as 1.1 (RFC 9110 §2.5).
     pub fn version(&self) -> Version {
         self.version
     }

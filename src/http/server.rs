@@ -36,6 +36,7 @@ pub struct ServerConfig {
     pub body_bytes_in_all_max: usize,
     /// How long running answers get to finish after a signal. Default 30 s.
     pub drain_timeout: Duration,
+    /// What each connection may ask for and how long it may take; the defaults are those of [`Limits`].
     pub limits: Limits,
     /// What [`Request::client`](super::Request::client) keeps and tolerates, on each loop.
     pub client: ClientConfig,
@@ -70,6 +71,7 @@ pub enum Accept {
 
 /// A bound listener that does not serve yet; clients that connect wait in the kernel's queue.
 #[derive(Debug)]
+#[must_use = "a server does nothing until `serve` or `start`"]
 pub struct Server {
     listener: Listener,
     config: ServerConfig,
@@ -139,6 +141,7 @@ impl Running {
         self.handle.clone()
     }
 
+    /// The address that is really bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
@@ -205,7 +208,8 @@ impl ServerHandle {
         self.control.stop();
     }
 
-    /// The counters of each loop. Costs a few atomic reads.
+    /// The counters of each loop, in their order. Costs a few atomic reads; only [`longest_turn_micros`](LoopStats::longest_turn_micros)
+    /// begins anew with each call, so let one place call this.
     pub fn stats(&self) -> Vec<LoopStats> {
         let now = Instant::now();
         let loops = self.control.counters().iter().zip(self.requests.iter());

@@ -268,6 +268,7 @@ impl<P: Protocol> EventLoop<P> {
             input: &mut entry.transport.input,
             output: &mut entry.transport.output,
             input_ended: entry.transport.ended,
+            hung_up: entry.transport.ended || entry.transport.hung_up,
             deadline: &mut entry.deadline,
             wish: Wish::None,
         };

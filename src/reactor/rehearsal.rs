@@ -300,6 +300,7 @@ impl<P: Protocol> Rehearsal<P> {
             input: &mut self.input,
             output: &mut self.output,
             input_ended: self.ended,
+            hung_up: self.ended,
             deadline: &mut self.deadline,
             wish: Wish::None,
         };

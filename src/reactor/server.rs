@@ -1,5 +1,6 @@
 //! Threads: starts the loops, carries letters to them, and waits for their end.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -61,6 +62,12 @@ pub struct Handle<M> {
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Self {
         Handle { mailbox: Arc::clone(&self.mailbox) }
+    }
+}
+
+impl<M> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
     }
 }
 
@@ -218,8 +225,8 @@ impl<M> Clone for Control<M> {
     }
 }
 
-impl<M> std::fmt::Debug for Control<M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<M> fmt::Debug for Control<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").field("counters", &self.counters).finish()
     }
 }

@@ -32,8 +32,14 @@ enum Admitted {
 impl Http1 {
     /// Handles the requests and bodies in the input, as far as they are there and may be handled now.
     pub fn progress(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
+        // Out of their place, since handlers are called with what is in them.
+        let mut slots = self.slots.take().unwrap_or_default();
+        self.take_steps(client, &mut slots, io);
+        self.slots = Some(slots);
+    }
+
+    fn take_steps(&mut self, client: &mut Client, slots: &mut Slots, io: &mut LoopIo<'_>) {
         let mut requests_left = self.limits.requests_per_turn_max.max(1);
-        let mut slots = Slots::new();
         while !io.is_closing() {
             let ready =
                 matches!(client.stage, Stage::Reading) && io.output.len() <= self.limits.output_high_water_bytes;
@@ -47,7 +53,7 @@ impl Http1 {
                 }
                 false => {
                     requests_left -= 1;
-                    self.next_request(client, &mut slots, io)
+                    self.next_request(client, slots, io)
                 }
             };
             match step {

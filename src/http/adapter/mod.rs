@@ -29,6 +29,7 @@ use super::client;
 use super::date::DateLine;
 use super::h1::connection::Connection;
 use super::h1::encode::{self, Exchange, Framing};
+use super::h1::head::Slots;
 use super::http_loop::HttpLoop;
 use super::limits::{HalfClose, Limits};
 use super::middleware::catch_panic;
@@ -52,6 +53,8 @@ pub(crate) struct Http1 {
     refusal: Vec<u8>,
     /// Bytes on their way from a pipe to the output, kept for their memory.
     scratch: Vec<u8>,
+    /// Room for the header lines of the request at hand, kept so that it need not be cleared for each.
+    slots: Option<Box<Slots>>,
     listeners: Listeners,
     /// What handlers ask other servers with.
     caller: Option<client::Client>,
@@ -132,6 +135,7 @@ impl Http1 {
             requests,
             refusal,
             scratch: Vec::new(),
+            slots: None,
             listeners: Listeners::default(),
             caller: None,
         }
@@ -162,7 +166,7 @@ impl Http1 {
 
     /// Tells the producer of an answer that its client has probably gone.
     fn notice_end(&self, client: &Client, io: &LoopIo<'_>) {
-        if !io.input_ended() || self.limits.half_close == HalfClose::Waits {
+        if !io.hung_up() || self.limits.half_close == HalfClose::Waits {
             return;
         }
         match &client.stage {

@@ -100,7 +100,7 @@ fn read_requests(parts: &[&[u8]], limits: &Limits, fed: bool) -> Vec<String> {
     for part in parts {
         held.extend_from_slice(part);
         loop {
-            let (mut slots, mut again) = (Slots::new(), Slots::new());
+            let (mut slots, mut again) = (Slots::default(), Slots::default());
             if connection.is_feeding() {
                 match connection.poll_body(&held, &mut body, now) {
                     Ok((used, complete)) => {

@@ -79,6 +79,19 @@ pub(crate) fn token_run(bytes: &[u8]) -> usize {
     })
 }
 
+/// How many bytes at the front of `bytes` are [`REG_NAME`]. Letters, digits and dots go by eight, others one by one.
+#[inline]
+pub(crate) fn reg_name_run(bytes: &[u8]) -> usize {
+    run_by_words(bytes, REG_NAME, |word| {
+        let low = low_bits(word);
+        let lower = low | each(0x20);
+        let letter = at_least(lower, b'a') & !at_least(lower, b'z' + 1);
+        let digit = at_least(low, b'0') & !at_least(low, b'9' + 1);
+        let dot = !at_least(low ^ each(b'.'), 1);
+        !(letter | digit | dot) | word
+    })
+}
+
 /// How many bytes at the front of `bytes` are [`TEXT`].
 #[inline]
 pub(crate) fn text_run(bytes: &[u8]) -> usize {
@@ -148,11 +161,12 @@ mod tests {
     fn eight_bytes_at_a_time_find_what_one_at_a_time_does() {
         for byte in 0..=u8::MAX {
             for (length, at) in (0..20).flat_map(|length| (0..length).map(move |at| (length, at))) {
-                for around in [b'x', b'Z', b'-', b'1', b'\t', b' ', 0x80, 0xad, 0xff] {
+                for around in [b'x', b'Z', b'-', b'.', b'1', b'\t', b' ', 0x80, 0xad, 0xff] {
                     let mut bytes = vec![around; length];
                     bytes[at] = byte;
                     assert_eq!(text_run(&bytes), TEXT.run(&bytes), "text: {bytes:?}");
                     assert_eq!(token_run(&bytes), TOKEN.run(&bytes), "token: {bytes:?}");
+                    assert_eq!(reg_name_run(&bytes), REG_NAME.run(&bytes), "name: {bytes:?}");
                 }
             }
         }

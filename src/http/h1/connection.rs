@@ -119,54 +119,54 @@ impl Connection {
 
     /// Looks for the next request at the front of `input`, which is all that was received and not consumed.
     pub fn poll<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots, limits: &Limits, now: Instant) -> Poll<'b> {
-        let polled = match &mut self.inbound {
+        match &mut self.inbound {
             Inbound::Head { .. } => self.poll_head(input, slots, limits, now),
             Inbound::Buffering { upload, decoder, .. } => match decoder.decode(input, &mut upload.body) {
-                Ok((used, false)) => Ok(Poll::More { used }),
+                Ok((used, false)) => Poll::More { used },
                 Ok((used, true)) => {
                     let upload = mem::take(upload);
                     self.inbound = next_head(upload.persistent, now);
-                    Ok(Poll::Uploaded { upload, used })
+                    Poll::Uploaded { upload, used }
                 }
-                Err(violation) => Err(violation),
+                Err(violation) => self.fail(violation),
             },
-            Inbound::Failed(violation) => Err(*violation),
-            Inbound::Announced { .. } | Inbound::Feeding { .. } | Inbound::Tunnel => Ok(Poll::More { used: 0 }),
-            Inbound::Ended | Inbound::Deaf => Ok(Poll::Ended),
-        };
-        polled.unwrap_or_else(|violation| {
-            self.inbound = Inbound::Failed(violation);
-            Poll::Refused(violation)
-        })
+            Inbound::Failed(violation) => Poll::Refused(*violation),
+            Inbound::Announced { .. } | Inbound::Feeding { .. } | Inbound::Tunnel => Poll::More { used: 0 },
+            Inbound::Ended | Inbound::Deaf => Poll::Ended,
+        }
     }
 
-    fn poll_head<'b>(
-        &mut self,
-        input: &'b [u8],
-        slots: &'b mut Slots,
-        limits: &Limits,
-        now: Instant,
-    ) -> Result<Poll<'b>, Violation> {
-        let Inbound::Head { blank: blank_before, scanned, since } = &mut self.inbound else { return Ok(Poll::Ended) };
+    fn fail<'b>(&mut self, violation: Violation) -> Poll<'b> {
+        self.inbound = Inbound::Failed(violation);
+        Poll::Refused(violation)
+    }
+
+    #[inline]
+    fn poll_head<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots, limits: &Limits, now: Instant) -> Poll<'b> {
+        let Inbound::Head { blank: blank_before, scanned, since } = &mut self.inbound else { return Poll::Ended };
         // §2.2: empty lines before a request are ignored, as old clients end a body with one.
         let blank = input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
         *blank_before += blank;
         if *blank_before > BLANK_BYTES_MAX {
-            return Err(Violation::BadHead);
+            return self.fail(Violation::BadHead);
         }
         let input = &input[blank..];
         if input.is_empty() || (*scanned == 0 && input == b"\r") {
-            return Ok(Poll::More { used: blank });
+            return Poll::More { used: blank };
         }
         if *scanned == 0 {
             *since = now;
         }
         if !Head::is_due(input, *scanned, limits) {
-            return Ok(Poll::More { used: blank });
+            return Poll::More { used: blank };
         }
-        let Some(head) = Head::parse(input, slots, limits)? else {
-            *scanned = input.len();
-            return Ok(Poll::More { used: blank });
+        let head = match Head::parse(input, slots, limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => {
+                *scanned = input.len();
+                return Poll::More { used: blank };
+            }
+            Err(violation) => return self.fail(violation),
         };
 
         let length = match head.framing {
@@ -178,15 +178,14 @@ impl Connection {
         let body_bytes = length.and_then(|length| usize::try_from(length).ok());
         if let Some(body) = body_bytes.and_then(|bytes| input.get(head.len..head.len.checked_add(bytes)?)) {
             self.inbound = next_head(exchange.persistent, now);
-            let used = used + body.len();
-            return Ok(Poll::Request { request: head.into_request().with_body(body), exchange, used });
+            return Poll::Request { request: head.request(body), exchange, used: used + body.len() };
         }
         // A client that sends the body at once is not waiting, whatever it says.
         let expects_continue = head.expects_continue && input.len() == head.len;
         let decoder = Decoder::new(head.framing, limits.chunk_overhead_bytes_max);
         self.inbound = Inbound::Announced { decoder, persistent: head.persistent, expects_continue, since: now };
         let body = Announced { length, expects_continue };
-        Ok(Poll::Announced { request: head.into_request(), exchange, body, used })
+        Poll::Announced { request: head.request(&[]), exchange, body, used }
     }
 
     /// The announced body is to be put together with its `head`, up to `bytes_max`.
@@ -365,8 +364,9 @@ impl<'b> Head<'b> {
         Exchange { version: self.version, head_only: self.method == Method::Head, persistent: self.persistent }
     }
 
-    fn into_request(self) -> Request<'b> {
-        Request::new(self.method, self.target).with_version(self.version).with_lines(self.headers)
+    #[inline]
+    fn request(&self, body: &'b [u8]) -> Request<'b> {
+        Request::received(self.method, self.version, self.target, self.headers, body)
     }
 }
 
@@ -375,7 +375,7 @@ impl Upload {
     pub fn request<'b>(&'b self, slots: &'b mut Slots, limits: &Limits) -> Result<(Request<'b>, Exchange), Violation> {
         let head = Head::parse(&self.head, slots, limits)?.ok_or(Violation::BadHead)?;
         let exchange = head.exchange();
-        Ok((head.into_request().with_body(&self.body), exchange))
+        Ok((head.request(&self.body), exchange))
     }
 }
 
@@ -419,7 +419,7 @@ mod tests {
                     let text = String::from_utf8(mem::take(&mut body)).unwrap();
                     events.push(mem::take(&mut line).replace("\"\"", &format!("{text:?}")));
                 }
-                let mut slots = Slots::new();
+                let mut slots = Slots::default();
                 let used = match connection.poll(&held, &mut slots, &limits(), now) {
                     Poll::More { used } => {
                         held.drain(..used);
@@ -466,7 +466,7 @@ mod tests {
         fn receive(&mut self, bytes: &[u8]) {
             self.input.extend_from_slice(bytes);
             loop {
-                let (mut slots, mut again) = (Slots::new(), Slots::new());
+                let (mut slots, mut again) = (Slots::default(), Slots::default());
                 let used = match self.connection.poll(&self.input, &mut slots, &limits(), self.now) {
                     Poll::More { used } => {
                         self.input.drain(..used);

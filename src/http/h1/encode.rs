@@ -196,7 +196,14 @@ impl Head<'_> {
 
     #[inline]
     fn put_decimal(&mut self, mut number: u64) {
-        let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+        // Most bodies are short.
+        let digits = match number {
+            0..10 => 1,
+            10..100 => 2,
+            100..1000 => 3,
+            1000..10_000 => 4,
+            _ => number.ilog10() as usize + 1,
+        };
         for slot in self.room[self.len..self.len + digits].iter_mut().rev() {
             *slot = b'0' + (number % 10) as u8;
             number /= 10;

@@ -172,7 +172,7 @@ mod tests {
 
     /// The value of a header line.
     fn value(input: &str, name: &str) -> Option<Vec<u8>> {
-        let mut slots = Slots::new();
+        let mut slots = Slots::default();
         let head = Head::parse(input.as_bytes(), &mut slots, &Limits::default()).unwrap().unwrap();
         head.headers.get(name).map(<[u8]>::to_vec)
     }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn bounds_may_be_larger_than_lines_usually_are() {
         let limits = Limits { head_bytes_max: 1 << 20, headers_max: usize::MAX, ..Limits::default() };
-        let (mut slots, mut again) = (Slots::new(), Slots::new());
+        let (mut slots, mut again) = (Slots::default(), Slots::default());
         let name = "x".repeat(70_000);
         let long = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: {name}\r\n\r\n");
         let head = Head::parse(long.as_bytes(), &mut slots, &limits).unwrap().unwrap();

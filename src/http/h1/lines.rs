@@ -37,11 +37,13 @@ impl Span {
     }
 }
 
-impl Slots {
-    pub fn new() -> Self {
+impl Default for Slots {
+    fn default() -> Slots {
         Slots([Line::default(); HEADERS_MAX])
     }
+}
 
+impl Slots {
     /// Reads the lines of `bytes` from `start` to the empty one, and shows each to `note` with its number. Gives how many
     /// there are, and where the head ends.
     #[inline]

@@ -20,7 +20,7 @@ pub struct Said {
 }
 
 pub fn read(input: &[u8]) -> Result<Option<Said>, Violation> {
-    let mut slots = Slots::new();
+    let mut slots = Slots::default();
     let head = Head::parse(input, &mut slots, &Limits::default())?;
     Ok(head.map(|head| Said {
         method: head.method,

@@ -5,7 +5,7 @@
 
 use core::net::Ipv6Addr;
 
-use super::bytes::{REG_NAME, TARGET};
+use super::bytes::{REG_NAME, TARGET, reg_name_run};
 use super::head::Stop;
 use super::lines::Span;
 use super::violation::Violation;
@@ -85,7 +85,7 @@ pub(super) fn is_authority(value: &[u8]) -> bool {
         [] => true,
         [b'[', rest @ ..] => is_ip_literal(rest),
         _ => {
-            let (host, port) = value.split_at(REG_NAME.run(value));
+            let (host, port) = value.split_at(reg_name_run(value));
             match port {
                 [] => true,
                 [b':', port @ ..] => !host.is_empty() && is_port(port),
@@ -124,11 +124,12 @@ fn is_ip_literal(rest: &[u8]) -> bool {
 
 /// Digits that are a port of TCP, or none (RFC 3986 §3.2.3).
 fn is_port(digits: &[u8]) -> bool {
-    let port = digits.iter().try_fold(0u16, |port, digit| match digit {
-        b'0'..=b'9' => port.checked_mul(10)?.checked_add(u16::from(digit - b'0')),
-        _ => None,
-    });
-    port.is_some()
+    let mut port = 0;
+    digits.iter().all(|byte| {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        port = port * 10 + digit;
+        digit < 10 && port <= u32::from(u16::MAX)
+    })
 }
 
 #[cfg(test)]
