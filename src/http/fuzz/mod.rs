@@ -51,6 +51,10 @@ impl<'d> Cuts<'d> {
     }
 }
 
+/// What follows an input: a line that has not ended is not looked at again for each byte of it, so what is wrong with it
+/// may show at its end only.
+const LINE_END: &[u8] = b"\r\n\r\n";
+
 /// The limits of the corpus, or the default ones.
 fn limits(small: bool) -> Limits {
     match small {
@@ -72,8 +76,9 @@ pub fn requests(data: &[u8]) {
     let Some((flags, data)) = data.split_first() else { return };
     let Some(cuts) = Cuts::of(data) else { return };
     let limits = limits(flags & 1 == 1);
-    let whole = read_requests(&[cuts.input], &limits, false);
-    for parts in cuts.each() {
+    let whole = read_requests(&[cuts.input, LINE_END], &limits, false);
+    for mut parts in cuts.each() {
+        parts.push(LINE_END);
         for fed in [false, true] {
             let cut = read_requests(&parts, &limits, fed);
             assert_eq!(whole, cut, "cut at {:?}, fed: {fed}: {}", cuts.places, cuts.input.escape_ascii());
@@ -327,8 +332,9 @@ pub fn answers(data: &[u8]) {
     let Some(cuts) = Cuts::of(data) else { return };
     let method = if flags & 1 == 1 { Method::Head } else { Method::Get };
     let ends = flags & 2 == 2;
-    let whole = read_answer(&[cuts.input], method, ends);
-    for parts in cuts.each() {
+    let whole = read_answer(&[cuts.input, LINE_END], method, ends);
+    for mut parts in cuts.each() {
+        parts.push(LINE_END);
         let cut = read_answer(&parts, method, ends);
         assert_eq!(whole, cut, "cut at {:?}: {}", cuts.places, cuts.input.escape_ascii());
     }
