@@ -1,6 +1,9 @@
 //! A protocol on the bare reactor, without HTTP: every byte comes back.
 //!
-//! `cargo run --example echo -- 127.0.0.1:7000`, then `nc 127.0.0.1 7000`.
+//! ```sh
+//! cargo run --no-default-features --example echo -- 127.0.0.1:7000
+//! curl -N telnet://127.0.0.1:7000
+//! ```
 
 use std::env;
 use std::io;

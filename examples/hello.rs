@@ -1,4 +1,9 @@
-//! The smallest HTTP server: `cargo run --example hello -- 127.0.0.1:8080`, then `curl http://127.0.0.1:8080/`.
+//! The smallest HTTP server.
+//!
+//! ```sh
+//! cargo run --no-default-features --example hello -- 127.0.0.1:8080
+//! curl http://127.0.0.1:8080/
+//! ```
 
 use std::env;
 use std::io;

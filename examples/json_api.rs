@@ -1,9 +1,19 @@
-//! Notes kept in memory, as JSON: `cargo run --example json_api -- 127.0.0.1:8080`, then
-//! `curl -H 'Content-Type: application/json' -d '{"text":"buy milk"}' http://127.0.0.1:8080/notes`.
+//! Notes kept in memory, as JSON.
+//!
+//! ```sh
+//! cargo run --no-default-features --features json,compression --example json_api -- 127.0.0.1:8080
+//! curl -i http://127.0.0.1:8080/notes -H 'Content-Type: application/json' -d '{"text":"buy milk"}'
+//! curl 'http://127.0.0.1:8080/notes?limit=10'
+//! curl -X PUT http://127.0.0.1:8080/notes/1 -H 'Content-Type: application/json' -d '{"text":"buy oats"}'
+//! curl http://127.0.0.1:8080/notes/1
+//! curl http://127.0.0.1:8080/notes/one
+//! curl -i -X DELETE http://127.0.0.1:8080/notes/1
+//! ```
 
 use std::collections::BTreeMap;
+use std::env;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{env, io};
 
 use sconce::http::layers::{Compression, Cors, InboundId, access_log_to, compression, cors, request_id};
 use sconce::http::{BadJson, BadParam, Method, Reply, Request, Router, Server, ServerConfig, Status};
@@ -49,12 +59,13 @@ fn remove(request: &Request<'_>) -> Result<Status, BadParam> {
 }
 
 fn main() -> io::Result<()> {
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
     let policy = Cors::any_origin().methods(&[Method::Put, Method::Delete]).headers(&["content-type"]);
     let router = Router::new().layer(access_log_to(|line| println!("{line}"))).layer(request_id(InboundId::Kept));
     let router = router.layer(cors(policy)).layer(compression(Compression::default()));
     let router = router.get("/notes", list).post("/notes", create);
     let router = router.get("/notes/{id}", read).put("/notes/{id}", replace).delete("/notes/{id}", remove);
-    let server = Server::bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8080"), ServerConfig::default())?;
+    let server = Server::bind(addr.as_str(), ServerConfig::default())?;
     println!("http://{}/notes", server.local_addr());
     server.serve(router)
 }

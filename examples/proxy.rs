@@ -1,7 +1,13 @@
-//! A reverse proxy that streams both ways: `cargo run --example proxy -- 127.0.0.1:8080 http://127.0.0.1:9000`.
+//! A reverse proxy that streams both ways.
 //!
 //! Bodies pass through as they come, at the pace of the slower side. A client that leaves ends what is asked for it; an
 //! answer that breaks off reaches the client broken off; a server that is not there is a 502, a slow one a 504.
+//!
+//! ```sh
+//! cargo run --no-default-features --example hello -- 127.0.0.1:9000
+//! cargo run --no-default-features --example proxy -- 127.0.0.1:8080 http://127.0.0.1:9000
+//! curl -i http://127.0.0.1:8080/
+//! ```
 
 use std::env;
 use std::io;
@@ -33,9 +39,8 @@ fn proxy(origin: &str, request: &Request<'_>, body: Body) -> Result<Reply, Reply
 }
 
 fn main() -> io::Result<()> {
-    let mut args = env::args().skip(1);
-    let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".into());
-    let origin: Arc<str> = args.next().unwrap_or_else(|| "http://127.0.0.1:9000".into()).into();
+    let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
+    let origin: Arc<str> = env::args().nth(2).unwrap_or_else(|| "http://127.0.0.1:9000".into()).into();
     let router = METHODS.into_iter().fold(Router::new(), |router, method| {
         let origin = Arc::clone(&origin);
         router.route_streamed(method, "/{*path}", move |request: &Request<'_>, body| proxy(&origin, request, body))

@@ -1,40 +1,33 @@
 //! A clock as server-sent events: one thread makes the time, every client gets it.
 //!
-//! `cargo run --example sse_clock -- 127.0.0.1:8080`, then `curl -N http://127.0.0.1:8080/`.
+//! ```sh
+//! cargo run --no-default-features --example sse_clock -- 127.0.0.1:8080
+//! curl -N http://127.0.0.1:8080/
+//! ```
 
 use std::env;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce::http::{Reply, Request, Router, Server, ServerConfig, Sse};
+use sconce::http::{Broadcast, Event, Request, Router, Server, ServerConfig};
 
-/// The streams of the clients that are there.
-type Clients = Arc<Mutex<Vec<Sse>>>;
-
-fn tick(clients: Clients) {
+fn tick(clock: &Broadcast) {
     let start = Instant::now();
     loop {
         thread::sleep(Duration::from_secs(1));
         let seconds = start.elapsed().as_secs();
-        let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|client| !client.is_closed());
-        clients.iter().for_each(|client| client.event(&format!("{seconds} seconds up")));
+        clock.send(&Event::new(&format!("{seconds} seconds up, {} listen", clock.listeners())));
     }
 }
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
-    let clients = Clients::default();
-    let ticking = Arc::clone(&clients);
-    thread::spawn(move || tick(ticking));
+    let clock = Broadcast::new();
+    let listeners = clock.clone();
+    thread::spawn(move || tick(&clock));
 
-    let router = Router::new().get("/", move |_: &Request<'_>| {
-        let (reply, responder) = Reply::later();
-        clients.lock().unwrap_or_else(PoisonError::into_inner).push(responder.sse(&[]));
-        reply
-    });
+    let router = Router::new().get("/", move |_: &Request<'_>| listeners.subscribe(&[]));
     // Streams without an end would keep a drain waiting.
     let config = ServerConfig { drain_timeout: Duration::from_secs(1), ..ServerConfig::default() };
     let server = Server::bind(addr.as_str(), config)?;

@@ -1,4 +1,4 @@
-//! What features cannot hold: which words a layer's code may not contain.
+//! What features cannot hold: which words a layer's code may not contain, and where `unsafe` is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,5 +69,46 @@ fn scheduler_and_blocks_name_no_clock_and_no_tensor() {
             part,
             &["instant::now", "systemtime", "candle", "tensor", "thread", "tokenizer", "crate::engine::models"],
         );
+    }
+}
+
+/// The only files with `unsafe`, or folders of them, and what for. A new one wants a reason as good.
+const UNSAFE: [(&str, &str); 14] = [
+    ("reactor/sendfile.rs", "a system call: sendfile"),
+    ("http/files/root/openat2.rs", "a system call: openat2, and the descriptor that it gives"),
+    ("engine/gguf/mod.rs", "maps a model file into memory"),
+    ("engine/process.rs", "environment variables before there are threads; allocator settings; a thread's priority"),
+    ("engine/team/disjoint.rs", "one slice, written by many threads in places of their own"),
+    ("engine/team/mod.rs", "a borrowed closure, run by threads that end before it does"),
+    ("engine/kv_cache.rs", "one cache, written by many threads in places of their own"),
+    ("engine/layers/attention.rs", "writes its own places of the two above"),
+    ("engine/layers/linear.rs", "writes its own places of a shared slice"),
+    ("engine/layers/linear/tests.rs", "looks at words as bytes"),
+    ("engine/layers/rows.rs", "writes its own rows of a shared slice"),
+    ("engine/kernels", "vector instructions, by pointer, for CPUs that have them"),
+    ("cli/mod.rs", "passes on what engine/process.rs asks for"),
+    ("main.rs", "is the first to run, and alone, as cli/mod.rs asks for"),
+];
+
+/// Whether code in this file has the word; comments and texts may.
+fn has_unsafe(file: &Path) -> bool {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    // What is between quotes is every second part.
+    let code = code.flat_map(|line| line.split('"').step_by(2));
+    code.flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_')).any(|word| word == "unsafe")
+}
+
+#[test]
+fn unsafe_is_only_where_there_is_a_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let listed: Vec<PathBuf> = UNSAFE.iter().map(|(path, _)| root.join(path)).collect();
+    let is_rust = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "rs");
+    for file in sources(&root).into_iter().filter(is_rust) {
+        let is_listed = listed.iter().any(|path| file.starts_with(path));
+        assert!(is_listed || !has_unsafe(&file), "{} has unsafe code and is not listed", file.display());
+    }
+    for path in listed {
+        assert!(sources(&path).iter().any(|file| has_unsafe(file)), "{} needs no line in the list", path.display());
     }
 }

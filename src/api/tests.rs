@@ -302,11 +302,11 @@ fn readiness_follows_drain_and_engine() {
 #[test]
 fn metrics_count_what_was_answered() {
     let it = Fixture::new();
-    it.post("/generate", r#"{"prompt":"abc"}"#);
-    it.post("/generate_stream", r#"{"prompt":"ab"}"#);
-    it.post("/generate_stream", r#"{"prompt":""}"#);
-    it.post("/generate", "{");
-    it.get("/nothing");
+    drop(it.post("/generate", r#"{"prompt":"abc"}"#));
+    drop(it.post("/generate_stream", r#"{"prompt":"ab"}"#));
+    drop(it.post("/generate_stream", r#"{"prompt":""}"#));
+    drop(it.post("/generate", "{"));
+    drop(it.get("/nothing"));
     let reply = it.get("/metrics");
     assert_eq!(reply.content_type(), "text/plain; version=0.0.4; charset=utf-8");
     let page = String::from_utf8(reply.body().to_vec()).unwrap();

@@ -80,6 +80,7 @@ pub(crate) struct Rendered {
 }
 
 impl Broadcast {
+    /// A broadcast that nobody listens to yet.
     pub fn new() -> Broadcast {
         let hub = Hub { audience: Mutex::default(), listeners: AtomicUsize::new(0), missed: AtomicUsize::new(0) };
         Broadcast { publisher: Arc::new(Publisher { hub: Arc::new(hub) }) }

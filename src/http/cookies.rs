@@ -65,6 +65,7 @@ impl Reply {
 /// assert!(signed_in("a;b").is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a cookie does nothing until `Reply::cookie`"]
 pub struct Cookie<'a> {
     name: &'a str,
     value: &'a str,
@@ -127,6 +128,7 @@ impl<'a> Cookie<'a> {
         self
     }
 
+    /// Whether requests that other sites cause carry it. Without, browsers take [`SameSite::Lax`], or something near it.
     pub fn same_site(mut self, same_site: SameSite) -> Self {
         self.same_site = Some(same_site);
         self

@@ -4,6 +4,7 @@
 //! it. A guard is `fn(request) -> Result<(), Reply>`: it is asked before the body is read.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -31,6 +32,12 @@ impl<'a> Next<'a> {
             Some((layer, rest)) => layer(request, Next { layers: rest, endpoint: self.endpoint }),
             None => (self.endpoint)(request),
         }
+    }
+}
+
+impl fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("layers", &self.layers.len()).finish_non_exhaustive()
     }
 }
 

@@ -144,8 +144,17 @@ pub(crate) fn pipe(length: Option<u64>) -> (Stream, Body) {
 
 /// The writing end: pieces go out as they are written, from any thread.
 ///
+/// Closing consumes it, so nothing can be written behind the end:
+///
+/// ```compile_fail,E0382
+/// let (stream, _body) = sconce::http::Body::channel(None);
+/// stream.close();
+/// stream.write(b"more");
+/// ```
+///
 /// [`close`](Stream::close) ends it well. Dropped without, the connection is cut, so that the client does not take what
 /// it got for the whole.
+#[must_use = "dropping a stream before `close` cuts it"]
 pub struct Stream {
     pipe: Arc<Pipe>,
 }

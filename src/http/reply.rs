@@ -18,6 +18,7 @@ use crate::reactor::FileRange;
 
 /// The answer to one request.
 #[derive(Debug)]
+#[must_use = "a reply does nothing unless a handler returns it or a responder sends it"]
 pub struct Reply {
     status: Status,
     content_type: Cow<'static, str>,
@@ -68,6 +69,7 @@ pub(crate) struct Hooks {
 /// How an answer ended, for [`Reply::on_done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
+    /// The status that the client was sent; 499 when it left before an answer began.
     pub status: Status,
     /// Bytes of the body that were handed to the connection, framing not counted.
     pub body_bytes: u64,
@@ -177,6 +179,7 @@ impl Reply {
         Reply { status, content_type, headers: String::new(), content, hooks: None }
     }
 
+    /// The same reply with another status (RFC 9110 §15). 204 and 304 are sent without a body, whatever it is.
     pub fn with_status(mut self, status: Status) -> Reply {
         self.status = status;
         self
@@ -244,10 +247,12 @@ impl Reply {
         self.hooks.get_or_insert_default()
     }
 
+    /// The status; that of a later answer is not known yet, and reads as 200.
     pub fn status(&self) -> Status {
         self.status
     }
 
+    /// The value of `Content-Type`; empty when none is sent.
     pub fn content_type(&self) -> &str {
         &self.content_type
     }
@@ -459,6 +464,7 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<(), InvalidHeader>
 
 /// What handlers may return: a reply, a status, text, or a `Result` whose error becomes a reply, so that `?` works.
 pub trait IntoReply {
+    /// What the client is to get.
     fn into_reply(self) -> Reply;
 }
 

@@ -109,11 +109,13 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Gives the request its body, as it would be after decoding.
     pub fn with_body(mut self, body: &'a [u8]) -> Self {
         self.body = body;
         self
     }
 
+    /// Says who is at the other end; without, 127.0.0.1 and port 0.
     pub fn with_peer(mut self, peer: SocketAddr) -> Self {
         self.peer = peer;
         self
@@ -165,10 +167,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// The method (RFC 9110 §9).
     pub fn method(&self) -> Method {
         self.method
     }
 
+    /// The version that the client speaks. A later one of HTTP/1, such as HTTP/1.2, counts as 1.1 (RFC 9110 §2.5).
     pub fn version(&self) -> Version {
         self.version
     }

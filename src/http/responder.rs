@@ -62,13 +62,14 @@ impl Slot {
 
 /// The right to answer one request, now or later, from any thread. Answering consumes it:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// let (_, responder) = sconce::http::Reply::later();
 /// responder.send(sconce::http::Reply::text("once"));
 /// responder.send(sconce::http::Reply::text("twice"));
 /// ```
 ///
 /// Dropped unanswered, it sends a 500.
+#[must_use = "dropping a responder answers 500"]
 pub struct Responder {
     slot: Arc<Slot>,
     answered: bool,

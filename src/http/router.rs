@@ -26,6 +26,7 @@ type ErrorHook = Box<dyn Fn(&Refusal<'_>) -> Reply + Send + Sync>;
 /// Why a request gets an error that no handler made.
 #[derive(Debug)]
 pub struct Refusal<'a> {
+    /// The status that the client gets, whatever shape the hook gives to the rest.
     pub status: Status,
     /// What happened, as a sentence without a full stop. Nothing internal.
     pub reason: &'a str,
@@ -38,6 +39,7 @@ pub struct Refusal<'a> {
 /// A pattern is a path; a segment `{name}` takes any one segment that is not empty, a last segment `{*name}` the rest of
 /// the path. The most specific pattern wins, whatever the order.
 #[derive(Default)]
+#[must_use = "a router is built by value: what a method returns is the one with the route"]
 pub struct Router {
     paths: RouteTree<Path>,
     guards: Vec<Guard>,
@@ -86,6 +88,7 @@ struct Found<'a> {
 }
 
 impl Router {
+    /// A router without routes: everything is a 404.
     pub fn new() -> Router {
         Router::default()
     }
@@ -138,6 +141,10 @@ impl Router {
         path
     }
 
+    /// Adds a handler for GET; it serves HEAD too, whose answer is sent without its body (RFC 9110 §9.3.2).
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
     pub fn get<R: IntoReply>(
         self,
         pattern: &str,
@@ -146,6 +153,10 @@ impl Router {
         self.route(Method::Get, pattern, handler)
     }
 
+    /// Adds a handler for POST (RFC 9110 §9.3.3).
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
     pub fn post<R: IntoReply>(
         self,
         pattern: &str,
@@ -154,6 +165,10 @@ impl Router {
         self.route(Method::Post, pattern, handler)
     }
 
+    /// Adds a handler for PUT (RFC 9110 §9.3.4).
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
     pub fn put<R: IntoReply>(
         self,
         pattern: &str,
@@ -162,6 +177,10 @@ impl Router {
         self.route(Method::Put, pattern, handler)
     }
 
+    /// Adds a handler for PATCH (RFC 5789 §2).
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
     pub fn patch<R: IntoReply>(
         self,
         pattern: &str,
@@ -170,6 +189,10 @@ impl Router {
         self.route(Method::Patch, pattern, handler)
     }
 
+    /// Adds a handler for DELETE (RFC 9110 §9.3.5).
+    ///
+    /// # Panics
+    /// As [`route`](Router::route) does.
     pub fn delete<R: IntoReply>(
         self,
         pattern: &str,

@@ -36,6 +36,7 @@ pub struct ServerConfig {
     pub body_bytes_in_all_max: usize,
     /// How long running answers get to finish after a signal. Default 30 s.
     pub drain_timeout: Duration,
+    /// What each connection may ask for and how long it may take; the defaults are those of [`Limits`].
     pub limits: Limits,
     /// What [`Request::client`](super::Request::client) keeps and tolerates, on each loop.
     pub client: ClientConfig,
@@ -70,6 +71,7 @@ pub enum Accept {
 
 /// A bound listener that does not serve yet; clients that connect wait in the kernel's queue.
 #[derive(Debug)]
+#[must_use = "a server does nothing until `serve` or `start`"]
 pub struct Server {
     listener: Listener,
     config: ServerConfig,
@@ -94,11 +96,17 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
+    ///
+    /// # Errors
+    /// As [`start`](Server::start) and [`Running::run_until_signal`] have them.
     pub fn serve(self, router: Router) -> io::Result<()> {
         self.start(router)?.run_until_signal(|| {})
     }
 
     /// Starts the loops and returns.
+    ///
+    /// # Errors
+    /// The system gives no event queue, thread or, with [`Accept::PerLoop`], no further socket.
     pub fn start(self, router: Router) -> io::Result<Running> {
         let ServerConfig { threads, limits, client, drain_timeout, .. } = self.config;
         let config = reactor::Config {
@@ -139,6 +147,7 @@ impl Running {
         self.handle.clone()
     }
 
+    /// The address that is really bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
@@ -146,7 +155,10 @@ impl Running {
     /// Waits for SIGTERM or SIGINT, calls `on_drain`, drains, and waits for the loops to end. A second signal, or the
     /// drain timeout, cuts what is still open.
     ///
-    /// Returns also when the loops end for another reason, with their error.
+    /// Returns also when the loops end for another reason, such as [`ServerHandle::drain`].
+    ///
+    /// # Errors
+    /// The signals cannot be watched, or a loop failed.
     pub fn run_until_signal(self, on_drain: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (mut signals, signalled) = UnixStream::pair()?;
         let ended = signalled.try_clone()?;
@@ -174,6 +186,9 @@ impl Running {
     }
 
     /// Waits until the loops have ended.
+    ///
+    /// # Errors
+    /// A loop failed or panicked; the others were ended.
     pub fn join(self) -> io::Result<()> {
         self.loops.join()
     }
@@ -205,7 +220,8 @@ impl ServerHandle {
         self.control.stop();
     }
 
-    /// The counters of each loop. Costs a few atomic reads.
+    /// The counters of each loop, in their order. Costs a few atomic reads; only [`longest_turn_micros`](LoopStats::longest_turn_micros)
+    /// begins anew with each call, so let one place call this.
     pub fn stats(&self) -> Vec<LoopStats> {
         let now = Instant::now();
         let loops = self.control.counters().iter().zip(self.requests.iter());

@@ -14,6 +14,7 @@ const PING: &[u8] = b": ping\n\n";
 
 /// A stream of server-sent events. [`close`](Sse::close) ends it well; dropped without, the connection is cut.
 #[derive(Debug)]
+#[must_use = "dropping an event stream cuts the connection"]
 pub struct Sse {
     stream: Stream,
 }
@@ -83,6 +84,7 @@ impl Sse {
 /// One event. A client that loses its stream comes back after `retry`, and says the last `id` that it has seen
 /// ([`Request::last_event_id`](super::Request::last_event_id)).
 #[derive(Clone, Copy, Debug)]
+#[must_use = "an event does nothing until it is sent"]
 pub struct Event<'a> {
     data: &'a str,
     name: Option<&'a str>,
@@ -91,6 +93,7 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// An event that is data only. Data of several lines reaches the client as one text with LF between them.
     pub fn new(data: &'a str) -> Event<'a> {
         Event { data, name: None, id: None, retry: None }
     }

@@ -5,14 +5,23 @@ use std::fmt;
 /// A request method of RFC 9110 §9 and RFC 5789. A method that is none of these is answered with 501 before any handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
+    /// Read (§9.3.1).
     Get,
+    /// Read the head alone (§9.3.2).
     Head,
+    /// Process what is sent (§9.3.3).
     Post,
+    /// Replace the whole (§9.3.4).
     Put,
+    /// Remove (§9.3.5).
     Delete,
+    /// Ask what is possible (§9.3.7).
     Options,
+    /// Change a part (RFC 5789 §2).
     Patch,
+    /// Echo the request (§9.3.8). Only a route of your own answers it.
     Trace,
+    /// Open a tunnel (§9.3.6). The client of this library does not ask for one, and its server answers 501.
     Connect,
 }
 
@@ -37,6 +46,7 @@ impl Method {
         })
     }
 
+    /// The name as it is sent, in upper case.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Get => "GET",
@@ -61,7 +71,9 @@ impl fmt::Display for Method {
 /// The protocol version of a message. An HTTP/1.0 client gets no chunks and no interim answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// HTTP/1.0 (RFC 1945): the connection closes after the answer, unless the client asks to keep it.
     Http10,
+    /// HTTP/1.1 (RFC 9112).
     Http11,
 }
 
@@ -146,6 +158,7 @@ impl Status {
         if code >= 200 && code <= 599 { Some(Status(code)) } else { None }
     }
 
+    /// The number, such as 404.
     pub const fn code(self) -> u16 {
         self.0
     }

@@ -7,6 +7,7 @@
 //! the rest.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -38,6 +39,13 @@ pub struct LoopControl<'a, P: Protocol> {
     pub(super) ids: &'a mut Ids,
     pub(super) errands: &'a mut VecDeque<Errand<P>>,
     pub(super) alarm: &'a mut Option<Instant>,
+}
+
+impl<P: Protocol> fmt::Debug for LoopControl<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (draining, errands) = (self.draining, self.errands.len());
+        f.debug_struct("LoopControl").field("draining", &draining).field("errands", &errands).finish_non_exhaustive()
+    }
 }
 
 impl<P: Protocol> LoopControl<'_, P> {

@@ -5,7 +5,105 @@
 //! for itself ([`Listener::bind_reuse_port`]).
 //!
 //! A [`Protocol`] is what one loop speaks. It gets bytes and time through an [`Io`], leaves bytes there, and never
-//! blocks. All calls for one connection come from one thread, one after the other.
+//! blocks. All calls for one connection come from one thread, one after the other, so nothing in it needs a lock.
+//!
+//! # A protocol
+//!
+//! This one answers each line with the line in upper case:
+//!
+//! ```
+//! use std::io::{BufRead, BufReader, Write};
+//! use std::net::{SocketAddr, TcpStream};
+//! use std::time::{Duration, Instant};
+//! use sconce::reactor::{self, Config, Io, Listener, Protocol};
+//!
+//! const LINE_BYTES_MAX: usize = 1024;
+//! const OUTPUT_BYTES_MAX: usize = 64 << 10;
+//! const IDLE: Duration = Duration::from_secs(60);
+//!
+//! struct Upper;
+//!
+//! impl Protocol for Upper {
+//!     type Connection = (); // what it remembers of each client
+//!     type Message = (); // what other threads may send to it
+//!
+//!     fn on_open(&mut self, _: SocketAddr, _: Instant) {}
+//!
+//!     fn on_ready(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
+//!         io.set_deadline(Some(io.now + IDLE));
+//!     }
+//!
+//!     fn on_readable(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
+//!         // A client that does not read its answers gets no more of them: its lines stay in the input.
+//!         while io.output.len() < OUTPUT_BYTES_MAX
+//!             && let Some(end) = io.input.as_slice().iter().position(|b| *b == b'\n')
+//!         {
+//!             let line = io.input.as_slice()[..=end].to_ascii_uppercase();
+//!             io.output.push(&line);
+//!             io.input.consume(end + 1);
+//!             io.set_deadline(Some(io.now + IDLE));
+//!         }
+//!         let has_line = io.input.as_slice().contains(&b'\n');
+//!         if !has_line && (io.input_ended() || io.input.len() > LINE_BYTES_MAX) {
+//!             io.close();
+//!         }
+//!     }
+//!
+//!     fn on_flushed(&mut self, connection: &mut (), io: &mut Io<'_, Self>) {
+//!         self.on_readable(connection, io);
+//!     }
+//!
+//!     fn on_deadline(&mut self, _: &mut (), io: &mut Io<'_, Self>) {
+//!         io.close();
+//!     }
+//! }
+//!
+//! let listener = Listener::bind("127.0.0.1:0")?;
+//! let addr = listener.local_addr();
+//! let loops = reactor::start(listener, &Config::default(), |_| Upper)?;
+//!
+//! let mut client = BufReader::new(TcpStream::connect(addr)?);
+//! client.get_mut().write_all(b"hello\n")?;
+//! let mut line = String::new();
+//! client.read_line(&mut line)?;
+//! assert_eq!(line, "HELLO\n");
+//!
+//! loops.control().drain(Duration::from_secs(1));
+//! loops.join()?;
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! # The order of calls
+//!
+//! ```text
+//! a client's    on_open ─▶ on_ready ───────────┐
+//! its own       connect() ─▶ on_connected ──────┼─▶ any of the others ─▶ on_close
+//!                         └▶ on_connect_failed ────────────────────────▲
+//! ```
+//!
+//! A turn of the loop is: wait for events, deliver them, take the mail, call what is due, do errands, write. What a
+//! protocol left in [`Io::output`] during the turn leaves at its end, in one write where the kernel takes it. After
+//! [`Io::close`] and [`Io::abort`] only `on_close` is called, exactly once.
+//!
+//! # Input and output
+//!
+//! [`Io::input`] holds what has arrived and was not consumed. It stays there until it is, up to
+//! [`Config::input_bytes_max`]; then reading pauses, and TCP slows the peer down. [`Output`] is a queue of three kinds of
+//! pieces: bytes copied into a buffer, bytes sent from where they lie ([`SharedBytes`]), and parts of files
+//! ([`FileRange`]), which the kernel sends itself where it can. It has no bound of its own: a protocol looks at
+//! [`Output::len`] and stops producing. A peer that takes nothing for [`Config::write_stall_timeout`] is cut off.
+//!
+//! An idle connection holds no buffer: the loop lends memory to those that have bytes, and takes it back.
+//!
+//! # Messages, errands and connections of its own
+//!
+//! Another thread reaches a connection with [`Handle::send`] and its [`ConnId`], which never means another client, even
+//! after the first has gone. Inside the loop, [`Io::control`] does the same without a lock or a system call
+//! ([`LoopControl::send`]), and opens connections to elsewhere ([`LoopControl::connect`]), which then live on this loop
+//! like any other. Both are *errands*: they are done after the call that asked for them, so a protocol is never called
+//! inside itself.
+
+#![warn(missing_docs, missing_debug_implementations)]
 
 mod addresses;
 mod balance;
@@ -27,6 +125,7 @@ mod server;
 mod timers;
 mod transport;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -116,6 +215,16 @@ pub struct Io<'a, P: Protocol> {
     hung_up: bool,
     deadline: &'a mut Option<Instant>,
     wish: Wish,
+}
+
+impl<P: Protocol> fmt::Debug for Io<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io")
+            .field("id", &self.id)
+            .field("input_bytes", &self.input.len())
+            .field("output_bytes", &self.output.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the protocol wants to become of its connection.

@@ -1,5 +1,6 @@
 //! Threads: starts the loops, carries letters to them, and waits for their end.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -64,6 +65,12 @@ impl<M> Clone for Handle<M> {
     }
 }
 
+impl<M> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
 impl<M> Handle<M> {
     /// Leaves a message for a connection. If the connection has gone, nobody gets it.
     pub fn send(&self, to: ConnId, message: M) {
@@ -103,6 +110,9 @@ impl<M> Handle<M> {
 
 /// Starts the loops on a [`Listener`], or on none, for loops that only connect to elsewhere; `protocol` makes the protocol
 /// of each, by number.
+///
+/// # Errors
+/// The system gives no event queue, thread or, with [`Listener::bind_reuse_port`], no further socket.
 pub fn start<P: Protocol>(
     listener: impl Into<Option<Listener>>,
     config: &Config,
@@ -194,6 +204,9 @@ impl<M> Loops<M> {
     }
 
     /// Waits until all loops have ended. One that fails ends the others, and its failure is the outcome.
+    ///
+    /// # Errors
+    /// That of the first loop that failed or panicked.
     pub fn join(self) -> io::Result<()> {
         let threads = self.threads.into_iter().enumerate();
         // All are joined before the first failure is looked for.
@@ -218,8 +231,8 @@ impl<M> Clone for Control<M> {
     }
 }
 
-impl<M> std::fmt::Debug for Control<M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<M> fmt::Debug for Control<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").field("counters", &self.counters).finish()
     }
 }

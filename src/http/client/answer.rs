@@ -12,8 +12,11 @@ use crate::http::types::{Status, Version};
 /// asked for. Dropped before its end, the connection is closed.
 #[derive(Debug)]
 pub struct Answer {
+    /// The final status; interim answers (1xx) have been passed over (RFC 9110 §15.2).
     pub status: Status,
+    /// What the server speaks.
     pub version: Version,
+    /// All header lines of the head.
     pub headers: Headers,
     /// Decoded from its chunks. If the connection broke off, or took too long, it reads as an error, never as an end.
     pub body: Body,

@@ -23,7 +23,12 @@ pub enum ErrorKind {
     /// The host's name has no address, or the resolver failed.
     Resolve(String),
     /// No address of the host took the connection; this was the last.
-    Connect { addr: SocketAddr, reason: String },
+    Connect {
+        /// The address that was tried last.
+        addr: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
     /// Something took longer than its [timeout](super::Timeouts).
     Timeout(Phase),
     /// The server closed before its answer was complete.
@@ -35,7 +40,10 @@ pub enum ErrorKind {
     /// Too many requests are under way or waiting for this host.
     Busy,
     /// The body of the answer is longer than the request allows.
-    TooLarge { bytes_max: u64 },
+    TooLarge {
+        /// What was allowed.
+        bytes_max: u64,
+    },
     /// [`fetch`](super::Client::fetch) was called on the event loop that would have had to answer it meanwhile.
     OnLoop,
     /// Nobody waits for the answer any more.
@@ -102,6 +110,7 @@ impl ClientError {
         &self.authority
     }
 
+    /// What happened, to decide by: ask again, ask another server, or give up.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }

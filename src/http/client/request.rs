@@ -14,6 +14,7 @@ use crate::http::types::Method;
 
 /// A request to another server.
 #[derive(Debug)]
+#[must_use = "a request does nothing until a client sends it"]
 pub struct ClientRequest {
     method: Method,
     url: Url,
@@ -121,10 +122,12 @@ impl ClientRequest {
         self
     }
 
+    /// The method it will be sent with.
     pub fn method(&self) -> Method {
         self.method
     }
 
+    /// Where it goes.
     pub fn url(&self) -> &Url {
         &self.url
     }

@@ -44,14 +44,22 @@ pub enum BadUrl {
     Host(String),
     /// Not a number from 1 to 65535.
     Port(String),
-    /// A character that must be percent-encoded, and the number of bytes in front of it in path and query.
-    Character { character: char, at: usize },
+    /// A character of path and query that must be percent-encoded (RFC 3986 §2).
+    Character {
+        /// What stands there.
+        character: char,
+        /// Bytes in front of it.
+        at: usize,
+    },
     /// CONNECT asks for a tunnel, not for a URL, and this client opens none.
     Connect,
 }
 
 impl Url {
     /// Reads `http://host[:port][/path][?query]`. Path and query are taken as they are, percent-encoded by the caller.
+    ///
+    /// # Errors
+    /// [`BadUrl`] says what is wrong, and where.
     pub fn parse(text: &str) -> Result<Url, BadUrl> {
         let (scheme, rest) = text.split_once("://").ok_or(BadUrl::NotHttp)?;
         if scheme.eq_ignore_ascii_case("https") {

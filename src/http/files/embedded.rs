@@ -19,9 +19,11 @@ use crate::http::types::Status;
 pub struct File {
     /// The path that it is served at, from `/`.
     pub path: &'static str,
+    /// The value of `Content-Type`, such as `text/css; charset=utf-8`.
     pub content_type: &'static str,
     /// The value of `Cache-Control`. `no-cache` lets browsers keep a copy but ask each time, which costs them a 304.
     pub cache_control: &'static str,
+    /// The content, as `include_bytes!` gives it.
     pub bytes: &'static [u8],
 }
 

@@ -17,7 +17,7 @@ mod embedded;
 mod encoding;
 mod mime;
 mod multipart;
-mod path;
+pub(crate) mod path;
 mod range;
 mod root;
 #[cfg(test)]

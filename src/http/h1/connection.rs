@@ -145,7 +145,7 @@ impl Connection {
     fn poll_head<'b>(&mut self, input: &'b [u8], slots: &'b mut Slots, limits: &Limits, now: Instant) -> Poll<'b> {
         let Inbound::Head { blank: blank_before, scanned, since } = &mut self.inbound else { return Poll::Ended };
         // §2.2: empty lines before a request are ignored, as old clients end a body with one.
-        let blank = input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+        let blank = blank_bytes(input);
         *blank_before += blank;
         if *blank_before > BLANK_BYTES_MAX {
             return self.fail(Violation::BadHead);
@@ -188,11 +188,12 @@ impl Connection {
         Poll::Announced { request: head.request(&[]), exchange, body, used }
     }
 
-    /// The announced body is to be put together with its `head`, up to `bytes_max`.
+    /// The announced body is to be put together with its `head`, all that was used of the input, up to `bytes_max`.
     pub fn buffer_body(&mut self, head: &[u8], bytes_max: usize) -> Result<(), Violation> {
         let Inbound::Announced { decoder, persistent, since, .. } = self.inbound else { return Ok(()) };
         let decoder = self.limited(decoder, bytes_max as u64)?;
-        let upload = Upload { head: head.to_vec(), body: Vec::new(), persistent };
+        let head = head.split_at(blank_bytes(head)).1.to_vec();
+        let upload = Upload { head, body: Vec::new(), persistent };
         self.inbound = Inbound::Buffering { upload, decoder, since };
         Ok(())
     }
@@ -352,6 +353,11 @@ impl Connection {
         self.inbound = violation.map_or(Inbound::Deaf, Inbound::Failed);
         violation
     }
+}
+
+/// §2.2: empty lines before a request are ignored.
+fn blank_bytes(input: &[u8]) -> usize {
+    input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
 }
 
 /// §9.6: after a request that ends the connection nothing more is processed.

@@ -12,6 +12,8 @@ pub(crate) mod encode;
 mod fields;
 pub(crate) mod head;
 pub(crate) mod lines;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod naive;
 #[cfg(test)]
 mod properties;
 mod target;

@@ -125,6 +125,7 @@ impl TokenError {
 pub struct Credentials {
     /// Holds no colon.
     pub user: String,
+    /// As it was typed; it may hold colons.
     pub password: String,
 }
 

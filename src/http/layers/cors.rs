@@ -42,6 +42,7 @@ pub fn cors(policy: Cors) -> impl Fn(&Request<'_>, Next<'_>) -> Reply + Send + S
 /// Which origins may do what. Without more than an origin: GET, HEAD and POST with the headers that plain HTML forms
 /// can send; `Content-Type: application/json` is not among them.
 #[derive(Clone, Debug)]
+#[must_use = "a policy does nothing until it is given to `cors`"]
 pub struct Cors {
     origins: Origins,
     methods: Vec<Method>,

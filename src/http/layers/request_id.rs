@@ -77,6 +77,7 @@ impl RequestId {
         RequestId(format!("{high:016x}{low:016x}"))
     }
 
+    /// The id as it stands in the header line.
     pub fn as_str(&self) -> &str {
         &self.0
     }

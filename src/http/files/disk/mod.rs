@@ -33,6 +33,7 @@ use crate::http::types::Status;
 /// What a path of a URL may name is narrow: see [`Router::static_dir`]. Files should be replaced by renaming, not written
 /// in place: who is being sent a file that changes gets a mixture, with any server.
 #[derive(Debug)]
+#[must_use = "files are served once they are given to `Router::static_dir`"]
 pub struct Files {
     root: Root,
     index: String,
