@@ -36,7 +36,7 @@ OURS = {
     "two_loops": ("ours", f"{SERVER_CORE},{LOAD_CORE}", "2"),
     "floor": ("floor", SERVER_CORE),
 }
-FIRST = ["chrt", "--fifo", "1"]
+FIRST = ["chrt", "--rr", "1"]
 HELLO, FILE_BYTES = b"Hello, World!", 1 << 20
 DEPTH, STREAMS = 16, 10_000
 QUIET_SHARE = 0.1

@@ -3,7 +3,8 @@
 //! Layers are cargo features and point one way: `reactor ◀ http ◀ api ▶ engine`.
 //!
 //! - [`reactor`]: event loops, one thread each; sockets, buffers, timers, mailbox. Knows no HTTP.
-//! - [`http`]: a sans-IO HTTP/1.1 state machine, router, replies, SSE, static files. Knows no JSON API and no model.
+//! - [`http`]: a sans-IO HTTP/1.1 state machine, router, guards and layers, replies now or later, streams, SSE, static files,
+//!   a client on the same loops. Knows no JSON API and no model. Its page teaches it in ten minutes.
 //! - `engine` (feature `engine`): GGUF models, paged KV cache, batching scheduler, sampler. Knows no HTTP.
 //! - `api`, `config`, `cli` (feature `server`): the inference server; the only layer that knows both sides.
 

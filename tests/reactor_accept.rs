@@ -163,10 +163,11 @@ fn server_with_few_descriptors() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr();
     let loops = reactor::start(listener, &Config::default(), |_| Echo).unwrap();
-    println!("\naddress {addr}");
     let limit = libc::rlimit { rlim_cur: 40, rlim_max: 40 };
     // SAFETY: `limit` is a valid rlimit that outlives the call, which only reads it.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    // Only now, so that no client comes before the limit holds.
+    println!("\naddress {addr}");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     loops.control().stop();
     loops.join().unwrap();

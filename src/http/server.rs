@@ -96,11 +96,17 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
+    ///
+    /// # Errors
+    /// As [`start`](Server::start) and [`Running::run_until_signal`] have them.
     pub fn serve(self, router: Router) -> io::Result<()> {
         self.start(router)?.run_until_signal(|| {})
     }
 
     /// Starts the loops and returns.
+    ///
+    /// # Errors
+    /// The system gives no event queue, thread or, with [`Accept::PerLoop`], no further socket.
     pub fn start(self, router: Router) -> io::Result<Running> {
         let ServerConfig { threads, limits, client, drain_timeout, .. } = self.config;
         let config = reactor::Config {
@@ -149,7 +155,10 @@ impl Running {
     /// Waits for SIGTERM or SIGINT, calls `on_drain`, drains, and waits for the loops to end. A second signal, or the
     /// drain timeout, cuts what is still open.
     ///
-    /// Returns also when the loops end for another reason, with their error.
+    /// Returns also when the loops end for another reason, such as [`ServerHandle::drain`].
+    ///
+    /// # Errors
+    /// The signals cannot be watched, or a loop failed.
     pub fn run_until_signal(self, on_drain: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (mut signals, signalled) = UnixStream::pair()?;
         let ended = signalled.try_clone()?;
@@ -177,6 +186,9 @@ impl Running {
     }
 
     /// Waits until the loops have ended.
+    ///
+    /// # Errors
+    /// A loop failed or panicked; the others were ended.
     pub fn join(self) -> io::Result<()> {
         self.loops.join()
     }

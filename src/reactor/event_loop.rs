@@ -44,7 +44,7 @@ const STALE_TIMERS_MAX: usize = 10_000;
 const READS_PER_TURN: usize = 4;
 
 /// Errands done in one turn: some milliseconds, when each of them ends in a write.
-const ERRANDS_PER_TURN: usize = 512;
+const ERRANDS_PER_TURN: usize = 128;
 
 pub(crate) struct EventLoop<P: Protocol> {
     poll: Poll,
@@ -198,6 +198,7 @@ impl<P: Protocol> EventLoop<P> {
                         _ => {}
                     }
                     self.read(id);
+                    self.flush_if_many();
                 }
             }
         }

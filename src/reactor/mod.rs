@@ -76,10 +76,9 @@
 //! # The order of calls
 //!
 //! ```text
-//! a client's connection    on_open ─▶ on_ready ─────┐
-//!                                                   ├─▶ on_readable, on_message, on_deadline, on_flushed, on_drain ─▶ on_close
-//! one of its own   connect ─▶ on_connected ─────────┘                                                                    ▲
-//!                        └─▶ on_connect_failed ──────────────────────────────────────────────────────────────────────────┘
+//! a client's    on_open ─▶ on_ready ───────────┐
+//! its own       connect() ─▶ on_connected ──────┼─▶ any of the others ─▶ on_close
+//!                         └▶ on_connect_failed ────────────────────────▲
 //! ```
 //!
 //! A turn of the loop is: wait for events, deliver them, take the mail, call what is due, do errands, write. What a

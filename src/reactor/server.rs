@@ -110,6 +110,9 @@ impl<M> Handle<M> {
 
 /// Starts the loops on a [`Listener`], or on none, for loops that only connect to elsewhere; `protocol` makes the protocol
 /// of each, by number.
+///
+/// # Errors
+/// The system gives no event queue, thread or, with [`Listener::bind_reuse_port`], no further socket.
 pub fn start<P: Protocol>(
     listener: impl Into<Option<Listener>>,
     config: &Config,
@@ -201,6 +204,9 @@ impl<M> Loops<M> {
     }
 
     /// Waits until all loops have ended. One that fails ends the others, and its failure is the outcome.
+    ///
+    /// # Errors
+    /// That of the first loop that failed or panicked.
     pub fn join(self) -> io::Result<()> {
         let threads = self.threads.into_iter().enumerate();
         // All are joined before the first failure is looked for.

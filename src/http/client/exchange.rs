@@ -132,6 +132,9 @@ pub(crate) enum Event {
     End,
 }
 
+/// Up to here, reading a head costs less than receiving a packet.
+const SMALL_HEAD_BYTES: usize = 1024;
+
 impl Exchange {
     /// Begins when the head of the request, and what else is there of it, waits in the output with so many bytes.
     pub fn new(terms: Terms, unsent_bytes: usize, now: Instant) -> Exchange {
@@ -219,9 +222,11 @@ impl Exchange {
 
     fn poll_head(&mut self, input: &[u8], ended: bool, now: Instant) -> Result<Polled, ErrorKind> {
         let Inbound::Head { scanned, interim } = &mut self.inbound else { return Err(ErrorKind::Closed) };
-        // Every line but the last has been looked at: parsing again before another one ends would find the same.
+        // A small head is read again whenever more of it comes, so that what is wrong is known at once. Of a large one every
+        // line but the last has been looked at: before another one ends there is little to find.
         let news = input.get(*scanned..).unwrap_or_default();
-        let look = *scanned == 0 || news.contains(&b'\n') || input.len() > self.terms.head_bytes_max || ended;
+        let small = input.len() <= SMALL_HEAD_BYTES;
+        let look = small || news.contains(&b'\n') || input.len() > self.terms.head_bytes_max || ended;
         let head = if look && !input.is_empty() {
             Head::parse(input, self.terms.method, self.terms.head_bytes_max).map_err(ErrorKind::Protocol)?
         } else {

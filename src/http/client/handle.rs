@@ -118,6 +118,9 @@ impl Client {
 
     /// Sends a request and waits for the head of its answer. Blocks, so it is for other threads than event loops: on the
     /// loop of this client it refuses.
+    ///
+    /// # Errors
+    /// There is no answer: [`ErrorKind`] says why.
     pub fn fetch(&self, request: ClientRequest) -> Result<Answer, ClientError> {
         if self.shared.inbox.is_on_thread() {
             return Err(ClientError::new(request.url().origin(), ErrorKind::OnLoop));

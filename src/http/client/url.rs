@@ -57,6 +57,9 @@ pub enum BadUrl {
 
 impl Url {
     /// Reads `http://host[:port][/path][?query]`. Path and query are taken as they are, percent-encoded by the caller.
+    ///
+    /// # Errors
+    /// [`BadUrl`] says what is wrong, and where.
     pub fn parse(text: &str) -> Result<Url, BadUrl> {
         let (scheme, rest) = text.split_once("://").ok_or(BadUrl::NotHttp)?;
         if scheme.eq_ignore_ascii_case("https") {

@@ -10,7 +10,8 @@ use crate::reactor::connections::ConnId;
 use crate::reactor::entry::{Close, Phase};
 use crate::reactor::output::Written;
 
-/// Connections that wait with output at a time. A message to ten thousand of them would else fill as many buffers.
+/// Connections that wait with output at a time. A thousand that ask in one turn, or a message to ten thousand, would else
+/// fill as many buffers; as many as the pool keeps cost nothing.
 const DIRTY_MAX: usize = 64;
 
 impl<P: Protocol> EventLoop<P> {
@@ -25,7 +26,7 @@ impl<P: Protocol> EventLoop<P> {
         self.spare = dirty;
     }
 
-    /// Does not let output pile up while one message after another is handed over.
+    /// Does not let output pile up while one event or message after another is handled.
     pub(super) fn flush_if_many(&mut self) {
         if self.dirty.len() >= DIRTY_MAX {
             self.flush();

@@ -54,7 +54,6 @@ impl Load {
         for event in events.iter() {
             let client = &mut self.clients[event.token().0];
             if !client.asked && event.is_writable() {
-                use io::Write;
                 client.asked = client.socket.write(REQUEST).is_ok();
                 // From now on it only reads.
                 self.poll.registry().reregister(&mut client.socket, event.token(), Interest::READABLE)?;
