@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Error, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, process};
@@ -50,6 +50,8 @@ fn run(binary: &str, file: &str, seed: u64) -> io::Result<bool> {
         thread::sleep(Duration::from_secs(3));
         Ok("3 s".into())
     })?;
+    // Servers may keep a file open that was asked for.
+    fetch(server.addr, "/file")?;
     let descriptors = server.descriptors()?;
     let mut resident = Vec::new();
     for round in 1..=2 {
@@ -80,6 +82,13 @@ fn state(server: &ServerProcess) -> io::Result<String> {
     let (descriptors, resident, peak) = (server.descriptors()?, server.resident_bytes()?, server.peak_bytes()?);
     let heap = server.heap_bytes()?.map_or_else(|| "?".into(), |bytes| (bytes >> 10).to_string());
     Ok(format!("{descriptors} descriptors, {} KiB resident (at most {}), {heap} KiB heap", resident >> 10, peak >> 10))
+}
+
+fn fetch(addr: SocketAddr, path: &str) -> io::Result<()> {
+    let mut socket = net::TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    socket.read_to_end(&mut Vec::new()).map(drop)
 }
 
 /// Waits until the server has at most this many descriptors.
