@@ -351,6 +351,7 @@ mod adapter;
 mod broadcast;
 mod budget;
 pub mod client;
+mod content_coding;
 mod cookies;
 mod date;
 mod extract;

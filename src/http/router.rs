@@ -309,9 +309,10 @@ impl Router {
 
     /// Runs the layers around `endpoint`; a panic anywhere is a 500.
     fn in_layers(&self, request: &Request<'_>, endpoint: &dyn Fn(&Request<'_>) -> Reply) -> Reply {
-        let guarded = |request: &Request<'_>| {
-            let reply = catch_panic(|| endpoint(request)).unwrap_or_else(|message| self.panicked(request, &message));
-            self.shape(reply, Some(request))
+        let guarded = |request: &Request<'_>| match catch_panic(|| endpoint(request)) {
+            Ok(reply) if reply.refusal_reason().is_none() => reply,
+            Ok(refusal) => self.shape(refusal, Some(request)),
+            Err(message) => self.panicked(request, &message),
         };
         if self.layers.is_empty() {
             return guarded(request);

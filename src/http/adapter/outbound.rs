@@ -27,6 +27,11 @@ impl Http1 {
     pub fn answer(&mut self, client: &mut Client, reply: Reply, mut exchange: Exchange, io: &mut LoopIo<'_>) {
         let last = client.requests >= self.limits.requests_per_connection_max;
         exchange.persistent &= !last && !io.draining();
+        // What most answers are: no step that they do not need.
+        if reply.is_plain() && reply.body().len() < COPIED_BYTES_MAX && !client.h1.is_feeding() {
+            encode::whole(io.output, &reply, exchange, &self.date);
+            return self.finish(client, exchange, io);
+        }
         match reply.into_ready() {
             Ok(reply) => self.send(client, reply, exchange, io),
             Err((pending, later)) => {
@@ -46,10 +51,6 @@ impl Http1 {
             exchange.persistent &= client.h1.decline_body();
         }
         let date = &self.date;
-        if reply.body().len() < COPIED_BYTES_MAX && reply.is_plain() {
-            encode::whole(io.output, &reply, exchange, date);
-            return self.finish(client, exchange, io);
-        }
         let body_bytes = reply.body_bytes();
         let (head, content, on_end) = reply.into_parts();
         match content {

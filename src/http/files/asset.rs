@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::conditional::Validators;
-use super::encoding::Coding;
+use crate::http::content_coding::Coding;
 use crate::http::date;
 
 /// A representation (RFC 9110 §3.2): its bytes, its validators and the header lines that go with it.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::asset::{Asset, Content, Description, entity_tag};
-use super::encoding::Coding;
+use crate::http::content_coding::Coding;
 use crate::http::date::unix_seconds;
 
 /// How long a name stands for the file that was found under it. (That the file itself has not changed is seen each time.)

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::answer::{answer, failure};
 use super::asset::{Asset, Content, Description, entity_tag};
-use super::encoding::{Coding, choose};
+use crate::http::content_coding::{Coding, choose};
 use crate::http::date::unix_seconds;
 use crate::http::reply::{Reply, check_header};
 use crate::http::request::Request;

@@ -5,6 +5,7 @@
 //! passes) is drawn by lot. `SCONCE_SIM_SEED` repeats one life, `SCONCE_SIM_CASES` says how many there are.
 
 mod answers;
+mod asks;
 mod client;
 mod found;
 mod handlers;
@@ -123,11 +124,12 @@ impl Simulation {
         }
     }
 
-    fn run(&mut self) {
+    /// Lives, and gives how many answers there were and how many of them were refusals or cut.
+    fn run(&mut self) -> (usize, usize) {
         while self.step() {
             assert!(self.now - self.start < LIFE_MAX, "it never ends");
         }
-        self.check_end();
+        self.check_end()
     }
 
     /// Lets one thing happen. `false` when nothing ever will.
@@ -196,7 +198,7 @@ impl Simulation {
         assert!(!(self.drained && between), "the server is ending, and this connection is idle");
     }
 
-    fn check_end(&mut self) {
+    fn check_end(&mut self) -> (usize, usize) {
         assert!(self.rehearsal.is_gone(), "nothing will ever happen to this connection again");
         let mut stage = lock(&self.stage);
         assert_eq!(stage.jobs.len(), 0, "a producer was not told of the end");
@@ -210,7 +212,7 @@ impl Simulation {
             drained: self.drained,
             budget_is_small: self.budget_bytes < 1 << 20,
         }
-        .give();
+        .give()
     }
 }
 
@@ -242,12 +244,21 @@ fn rude_clients_get_what_they_deserve_and_the_others_their_answers() {
         Some(seed) => seed..seed + 1,
         None => 0..number_from_env("SCONCE_SIM_CASES").unwrap_or(3_000),
     };
+    let (lives, mut answers, mut unhappy) = (seeds.end - seeds.start, 0, 0);
     for seed in seeds {
         let mut simulation = Simulation::new(seed, &garbage);
-        if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| simulation.run())) {
-            eprintln!("repeat it with SCONCE_SIM_SEED={seed}");
-            simulation.report();
-            panic::resume_unwind(panic);
+        match panic::catch_unwind(AssertUnwindSafe(|| simulation.run())) {
+            Ok(counts) => (answers, unhappy) = (answers + counts.0, unhappy + counts.1),
+            Err(panic) => {
+                eprintln!("repeat it with SCONCE_SIM_SEED={seed}");
+                simulation.report();
+                panic::resume_unwind(panic);
+            }
         }
     }
+    println!("{lives} lives, {answers} answers, {unhappy} of them refusals or cut");
+    assert!(
+        lives < 1_000 || (answers > lives as usize && unhappy > answers / 20),
+        "the simulation has become too kind"
+    );
 }

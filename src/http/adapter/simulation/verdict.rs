@@ -1,7 +1,8 @@
 //! Judges a whole life: what the client got, against what it asked for.
 
 use super::answers::{Answer, Framing};
-use super::client::{Ask, Client, Reading, Route};
+use super::asks::{Ask, Route};
+use super::client::{Client, Reading};
 use super::handlers::{BUFFER_BYTES_MAX, Finish, How, Plan, Stage, WhileReading, pattern};
 use crate::http::limits::Limits;
 use crate::http::pipe::End;
@@ -17,7 +18,8 @@ pub struct Verdict<'a> {
 }
 
 impl Verdict<'_> {
-    pub fn give(&self) {
+    /// Judges, and gives how many answers there were and how many of them were refusals or cut.
+    pub fn give(&self) -> (usize, usize) {
         let (asks, answers) = (&self.client.asks, self.client.answers());
         assert!(self.stage.strays.iter().all(|path| path == "/missing"), "smuggled: {:?}", self.stage.strays);
         assert!(self.stage.calls.is_sorted_by(|a, b| a < b), "a request was handled twice: {:?}", self.stage.calls);
@@ -36,6 +38,7 @@ impl Verdict<'_> {
         self.check_all_answered(&answers);
         self.check_ends(&answers);
         self.check_bodies();
+        (answers.len(), answers.iter().filter(|answer| answer.id().is_none() || !answer.complete).count())
     }
 
     /// The client sees everything that is sent to it, sooner or later.

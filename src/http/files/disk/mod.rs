@@ -9,10 +9,10 @@ use std::time::{Instant, SystemTime};
 
 use super::answer::{answer, failure};
 use super::cache::{Cache, Entry, Frame, Opened};
-use super::encoding::{Coding, choose};
 use super::mime;
 use super::path::{Hidden, SafePath};
 use super::root::{Found, Root};
+use crate::http::content_coding::{Coding, choose};
 use crate::http::date::unix_seconds;
 use crate::http::reply::{Reply, check_header};
 use crate::http::request::Request;

@@ -1,11 +1,11 @@
-//! Which form of a file a client gets: plain, or compressed beforehand (RFC 9110 §12.5.3).
+//! Which form of an answer a client gets: plain or compressed (RFC 9110 §12.5.3).
 //!
 //! Pure; compresses nothing itself.
 
-use super::conditional::lines;
+use super::files::lines;
 use crate::http::request::Request;
 
-/// A content coding that files may be stored in.
+/// A content coding of files that are stored compressed, and of answers that are compressed when they are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Brotli,
@@ -141,5 +141,41 @@ mod tests {
         assert_eq!(choose(&request, Coding::ALL), None);
         let request = request.with_header("Accept-Encoding", "gzip;q=0.1").with_header("accept-encoding", "br");
         assert_eq!(choose(&request, Coding::ALL), Some(Brotli));
+    }
+
+    #[test]
+    fn gzip_or_nothing() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&[""], None),
+            (&["gzip"], Some(Gzip)),
+            (&["GZIP"], Some(Gzip)),
+            (&["x-gzip"], Some(Gzip)),
+            (&["gzip, deflate, br"], Some(Gzip)),
+            (&["br;q=1.0, gzip;q=0.001"], Some(Gzip)),
+            (&["br", "gzip"], Some(Gzip)),
+            (&["*"], Some(Gzip)),
+            (&["*;q=0.5"], Some(Gzip)),
+            (&["gzip;q=0"], None),
+            (&["gzip;q=0.000, *"], None),
+            (&["*, gzip;q=0"], None),
+            (&["br, deflate"], None),
+            (&["identity"], None),
+            (&["gzip;q=0.5, identity"], None),
+            (&["identity;q=0.5, gzip;q=0.5"], Some(Gzip)),
+            (&["identity;q=0"], None),
+            (&["gzip ; q=0.8"], Some(Gzip)),
+            (&["gzip;Q=1.000"], Some(Gzip)),
+            (&["gzip;q=2"], None),
+            (&["gzip;q=1.001"], None),
+            (&["gzip;q=0.1234"], None),
+            (&["gzip;q="], None),
+            (&["gzip;q=-1"], None),
+            (&["gzipp, xgzip"], None),
+        ] {
+            let request = Request::new(Method::Get, "/");
+            let request = lines.iter().fold(request, |request, line| request.with_header("accept-encoding", line));
+            assert_eq!(choose(&request, [Gzip]), expected, "{lines:?}");
+        }
     }
 }
