@@ -111,7 +111,7 @@ impl Protocol for HttpLoop {
     fn on_loop_message(&mut self, news: News, control: &mut LoopControl<'_, Self>) {
         match news {
             News::Issue(issue) => self.server.distribute(&issue, control),
-            News::Changed | News::Event(_) => self.agent.open_inbox(control),
+            News::Changed | News::Events => self.agent.open_inbox(control),
         }
     }
 

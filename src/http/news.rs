@@ -1,8 +1,6 @@
 //! What other threads and other connections send to a connection of this layer, or to its loop.
 
-use std::sync::Arc;
-
-use super::broadcast::{Issue, Rendered};
+use super::broadcast::Issue;
 
 /// A message to a connection, or to its loop.
 #[derive(Debug)]
@@ -11,6 +9,6 @@ pub(crate) enum News {
     Changed,
     /// To a loop: something for all of its clients that listen to one broadcast.
     Issue(Issue),
-    /// To one of these clients: an event, or the end.
-    Event(Option<Arc<Rendered>>),
+    /// To one of these clients: events wait for it, or the end.
+    Events,
 }

@@ -1,6 +1,10 @@
 //! The clients of one loop that listen to broadcasts.
+//!
+//! Events wait for a client in a list of its own, and one errand is under way to it however many they are: a loop that has
+//! fallen behind writes several events at once instead of falling behind further.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use super::{Client, Http1, LoopIo, Source, Stage};
@@ -13,24 +17,42 @@ use crate::reactor::{ConnId, Handle, LoopControl};
 /// Who listens to what, by hub.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    by_hub: HashMap<usize, HashSet<ConnId>>,
+    by_hub: HashMap<usize, HashMap<ConnId, Waiting>>,
+}
+
+/// What waits for one client.
+#[derive(Debug, Default)]
+struct Waiting {
+    events: Vec<Arc<Rendered>>,
+    bytes: usize,
+    ended: bool,
+    /// The client has been sent word to look.
+    told: bool,
 }
 
 impl Listeners {
     /// `false`: the broadcast is over.
     pub fn enter(&mut self, hub: &Arc<Hub>, id: ConnId, handle: &Handle<News>) -> bool {
-        hub.enter(handle) && self.by_hub.entry(hub.id()).or_default().insert(id)
+        let open = hub.enter(handle);
+        if open {
+            self.by_hub.entry(hub.id()).or_default().insert(id, Waiting::default());
+        }
+        open
     }
 
     pub fn leave(&mut self, hub: &Arc<Hub>, id: ConnId, handle: &Handle<News>) {
-        if let Some(ids) = self.by_hub.get_mut(&hub.id())
-            && ids.remove(&id)
+        if let Some(listeners) = self.by_hub.get_mut(&hub.id())
+            && listeners.remove(&id).is_some()
         {
             hub.leave(handle);
-            if ids.is_empty() {
+            if listeners.is_empty() {
                 self.by_hub.remove(&hub.id());
             }
         }
+    }
+
+    fn waiting(&mut self, hub: &Arc<Hub>, id: ConnId) -> Option<&mut Waiting> {
+        self.by_hub.get_mut(&hub.id())?.get_mut(&id)
     }
 }
 
@@ -38,25 +60,40 @@ impl Http1 {
     /// Hands an event to all clients of this loop that listen for it.
     pub fn distribute(&mut self, issue: &Issue, control: &mut LoopControl<'_, HttpLoop>) {
         issue.on_distributed();
-        for id in self.listeners.by_hub.get(&issue.hub.id()).into_iter().flatten() {
-            control.send(*id, News::Event(issue.event.clone()));
+        for (id, waiting) in self.listeners.by_hub.get_mut(&issue.hub.id()).into_iter().flatten() {
+            match &issue.event {
+                // One for whom too much waits is cut when it looks; more would be held for nothing.
+                Some(_) if waiting.bytes > BACKLOG_HIGH_WATER_BYTES => {}
+                Some(event) => {
+                    waiting.bytes += event.len();
+                    waiting.events.push(Arc::clone(event));
+                }
+                None => waiting.ended = true,
+            }
+            if !mem::replace(&mut waiting.told, true) {
+                control.send(*id, News::Events);
+            }
         }
     }
 
-    /// Sends an event of a broadcast to one client, or its end.
-    pub fn pass_on(&mut self, client: &mut Client, event: Option<&Rendered>, io: &mut LoopIo<'_>) {
+    /// Sends a client what waits for it.
+    pub fn pass_on(&mut self, client: &mut Client, io: &mut LoopIo<'_>) {
         let Stage::Streaming(streaming) = &mut client.stage else { return };
-        if !matches!(streaming.source, Source::Events(_)) {
-            return;
+        let Source::Events(hub) = &streaming.source else { return };
+        let Some(waiting) = self.listeners.waiting(hub, io.id()) else { return };
+        waiting.told = false;
+        // One that reads too slowly is cut, in a way that it cannot take for the end. A single event may be of any size.
+        let missed = waiting.bytes > BACKLOG_HIGH_WATER_BYTES && waiting.events.len() > 1;
+        if missed || io.output.len() > BACKLOG_HIGH_WATER_BYTES {
+            return io.abort();
         }
-        match event {
-            // One that reads too slowly is cut, in a way that it cannot take for the end.
-            Some(_) if io.output.len() > BACKLOG_HIGH_WATER_BYTES => io.abort(),
-            Some(event) => {
-                io.output.push(event.framed(streaming.framing));
-                streaming.sent_bytes += event.len() as u64;
-            }
-            None => self.end_stream(client, End::Complete, io),
+        for event in waiting.events.drain(..) {
+            io.output.push(event.framed(streaming.framing));
+            streaming.sent_bytes += event.len() as u64;
+        }
+        waiting.bytes = 0;
+        if waiting.ended {
+            self.end_stream(client, End::Complete, io);
         }
     }
 }

@@ -207,7 +207,7 @@ impl Http1 {
     pub fn on_message(&mut self, client: &mut Client, news: News, io: &mut LoopIo<'_>) {
         match news {
             News::Changed => self.collect(client, io),
-            News::Event(event) => self.pass_on(client, event.as_deref(), io),
+            News::Events => self.pass_on(client, io),
             News::Issue(_) => {}
         }
         self.progress(client, io);
