@@ -2,6 +2,8 @@
 
 mod http_support;
 
+use std::io::Read;
+
 use http_support::{Client, serve_with, until};
 use sconce::http::{Broadcast, Event, Request, Router, ServerConfig};
 
@@ -108,4 +110,29 @@ fn a_client_that_does_not_read_is_cut_and_the_others_are_not() {
     }
     news.send(&Event::new("still here"));
     assert_eq!(clients[0].chunk(), b"data: still here\n\n");
+}
+
+/// Two events that are larger than what may wait for a client: it gets them all, or sees that it was cut.
+#[test]
+fn no_event_is_left_out_without_a_word() {
+    let (server, news) = server();
+    let mut client = Client::connect(&server);
+    client.send(b"GET /news HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer_to_head().status, 200);
+    until("it listens", || news.listeners() == 1);
+    for data in ["a".repeat(300_000), "b".repeat(300_000), "end".to_string()] {
+        news.send(&Event::new(&data));
+    }
+    let (mut seen, mut part) = (std::mem::take(&mut client.ahead), [0; 64 << 10]);
+    while !seen.ends_with(b"end\n\n\r\n") {
+        // A ping comes after a silence only.
+        assert!(!seen.ends_with(b": ping\n\n\r\n"), "events are missing");
+        match client.socket.read(&mut part) {
+            Ok(0) => return,
+            Ok(count) => seen.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("neither the events nor an end: {error}"),
+        }
+    }
+    assert!(seen.iter().filter(|byte| **byte == b'b').count() >= 300_000, "the second event is missing");
 }

@@ -35,7 +35,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Client {
     pub socket: TcpStream,
     /// Bytes read but not used.
-    ahead: Vec<u8>,
+    pub ahead: Vec<u8>,
 }
 
 #[derive(Debug)]

@@ -25,6 +25,8 @@ pub(super) struct Listeners {
 struct Waiting {
     events: Vec<Arc<Rendered>>,
     bytes: usize,
+    /// An event was left out, since too much waited: the client is cut when it looks.
+    missed: bool,
     ended: bool,
     /// The client has been sent word to look.
     told: bool,
@@ -62,8 +64,7 @@ impl Http1 {
         issue.on_distributed();
         for (id, waiting) in self.listeners.by_hub.get_mut(&issue.hub.id()).into_iter().flatten() {
             match &issue.event {
-                // One for whom too much waits is cut when it looks; more would be held for nothing.
-                Some(_) if waiting.bytes > BACKLOG_HIGH_WATER_BYTES => {}
+                Some(_) if waiting.bytes > BACKLOG_HIGH_WATER_BYTES => waiting.missed = true,
                 Some(event) => {
                     waiting.bytes += event.len();
                     waiting.events.push(Arc::clone(event));
@@ -82,9 +83,8 @@ impl Http1 {
         let Source::Events(hub) = &streaming.source else { return };
         let Some(waiting) = self.listeners.waiting(hub, io.id()) else { return };
         waiting.told = false;
-        // One that reads too slowly is cut, in a way that it cannot take for the end. A single event may be of any size.
-        let missed = waiting.bytes > BACKLOG_HIGH_WATER_BYTES && waiting.events.len() > 1;
-        if missed || io.output.len() > BACKLOG_HIGH_WATER_BYTES {
+        // One that reads too slowly is cut, in a way that it cannot take for the end.
+        if waiting.missed || io.output.len() > BACKLOG_HIGH_WATER_BYTES {
             return io.abort();
         }
         for event in waiting.events.drain(..) {
