@@ -5,7 +5,7 @@
 use std::{env, error::Error, num::NonZeroUsize, path::Path, time::Instant};
 
 use sconce::engine::{
-    batch::Batch,
+    batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
     gguf::Gguf,
     kv_cache::KvCache,
@@ -35,12 +35,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let token = |i: usize| (i * 7919 % vocabulary) as u32;
     let table =
         |sequence: usize| -> Vec<BlockId> { (0..BLOCKS).map(|i| BlockId((sequence * BLOCKS + i) as u32)).collect() };
-    let mut logits = Vec::new();
+    let mut outcome = models::Outcome::default();
     let mut time = |name: String, batch: Batch| -> Result<(), Box<dyn Error>> {
         let mut seconds = Vec::new();
         for _ in 0..5 {
             let start = Instant::now();
-            model.forward(&batch, &mut cache, &mut logits).map_err(|e| e.0)?;
+            model.forward(&batch, &mut cache, &mut outcome).map_err(|e| e.0)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         seconds.sort_by(f64::total_cmp);
@@ -49,14 +49,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     };
     for (width, context) in [(1, 1), (1, 1000), (2, 1), (4, 1), (8, 1), (8, 1000), (16, 1), (32, 1)] {
-        let mut batch = Batch::default();
-        (0..width).for_each(|s| batch.push(&[token(s)], context.min(BLOCKS * BLOCK_TOKENS - 1), &table(s), true));
+        let mut batch = Batch::new(vocabulary);
+        (0..width)
+            .for_each(|s| batch.push(&[token(s)], context.min(BLOCKS * BLOCK_TOKENS - 1), &table(s), &[Want::Best]));
         time(format!("decode {width} at {context}"), batch)?;
     }
     for (rows, start) in [(16, 0), (32, 0), (64, 0), (128, 0), (512, 0), (64, 900)] {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(vocabulary);
         let tokens: Vec<u32> = (0..rows).map(token).collect();
-        batch.push(&tokens, start, &table(0), true);
+        batch.push(&tokens, start, &table(0), &[Want::Best]);
         time(format!("prompt of {rows} at {start}"), batch)?;
     }
     Ok(())

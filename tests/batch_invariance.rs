@@ -9,11 +9,11 @@ use std::num::NonZeroUsize;
 use candle_core::quantized::GgmlDType;
 use common::tiny::{Random, Tiny};
 use sconce::engine::{
-    batch::Batch,
+    batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
     gguf::Gguf,
     kv_cache::KvCache,
-    models::{Architecture, Model, load},
+    models::{Architecture, Model, Outcome, load},
 };
 
 /// Tokens generated after each prompt.
@@ -40,20 +40,20 @@ impl Run {
 }
 
 fn step(model: &mut dyn Model, cache: &mut KvCache, runs: &mut [Run], mut chunk: impl FnMut() -> usize) {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(model.spec().vocabulary);
     let mut sampled = Vec::new();
     for (i, run) in runs.iter_mut().enumerate().filter(|(_, r)| !r.done()) {
         let end = run.tokens.len().min(run.computed + chunk().max(1));
         let last = end == run.tokens.len();
-        batch.push(&run.tokens[run.computed..end], run.computed, &run.blocks, last);
+        batch.push(&run.tokens[run.computed..end], run.computed, &run.blocks, if last { &[Want::Logits] } else { &[] });
         run.computed = end;
         if last {
             sampled.push(i);
         }
     }
-    let mut logits = Vec::new();
-    model.forward(&batch, cache, &mut logits).unwrap();
-    for (i, row) in sampled.into_iter().zip(logits.chunks_exact(model.spec().vocabulary)) {
+    let mut outcome = Outcome::default();
+    model.forward(&batch, cache, &mut outcome).unwrap();
+    for (i, row) in sampled.into_iter().zip(outcome.logits.chunks_exact(model.spec().vocabulary)) {
         let top = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
         runs[i].tokens.push(top as u32);
         runs[i].logits.push(row.iter().map(|x| x.to_bits()).collect());

@@ -11,10 +11,10 @@ use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::{llama, qwen2, qwen3};
 
 use sconce::engine::{
-    batch::Batch,
+    batch::{Batch, Want},
     blocks::BlockId,
     kv_cache::KvCache,
-    models::{Architecture, load},
+    models::{Architecture, Outcome, load},
 };
 use tiny::{Random, Tiny};
 
@@ -149,13 +149,12 @@ fn ours(tiny: &Tiny, bytes: Vec<u8>, tokens: &[u32], chunk: usize) -> Vec<Vec<f3
     let mut model = load(&gguf, NonZeroUsize::new(2).unwrap()).unwrap();
     let blocks: Vec<_> = (0..tokens.len().div_ceil(32) as u32).rev().map(BlockId).collect();
     let mut cache = KvCache::new(model.spec(), blocks.len());
-    let (mut rows, mut logits) = (Vec::new(), Vec::new());
+    let (mut rows, mut outcome) = (Vec::new(), Outcome::default());
     for (i, part) in tokens.chunks(chunk).enumerate() {
-        let mut batch = Batch::default();
-        batch.push(part, i * chunk, &blocks, false);
-        batch.logit_rows = (0..part.len()).collect();
-        model.forward(&batch, &mut cache, &mut logits).unwrap();
-        rows.extend(logits.chunks_exact(tiny.vocabulary).map(<[f32]>::to_vec));
+        let mut batch = Batch::new(tiny.vocabulary);
+        batch.push(part, i * chunk, &blocks, &vec![Want::Logits; part.len()]);
+        model.forward(&batch, &mut cache, &mut outcome).unwrap();
+        rows.extend(outcome.logits.chunks_exact(tiny.vocabulary).map(<[f32]>::to_vec));
     }
     rows
 }

@@ -17,6 +17,15 @@ pub struct Segment {
     pub blocks: Vec<BlockId>,
 }
 
+/// What is wanted of a row's logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Only the largest and its token: nothing as long as the vocabulary is written.
+    Best,
+    /// All of them.
+    Logits,
+}
+
 /// What one forward pass computes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -25,20 +34,31 @@ pub struct Batch {
     /// Positions, one per row.
     pub positions: Vec<u32>,
     pub segments: Vec<Segment>,
-    /// Rows whose logits are wanted, ascending.
-    pub logit_rows: Vec<usize>,
+    /// Rows that are sampled, ascending, and what of them is wanted.
+    pub sampled: Vec<(usize, Want)>,
+    /// Ids from here up are padding of the model's output: never [`Want::Best`].
+    pub choices: usize,
 }
 
 impl Batch {
-    /// Adds the tokens `start..start + tokens.len()` of a sequence; its last row is sampled if `sample`.
-    pub fn push(&mut self, tokens: &[u32], start: usize, blocks: &[BlockId], sample: bool) {
+    /// An empty batch for a tokenizer of `choices` tokens.
+    pub fn new(choices: usize) -> Self {
+        Self { choices, ..Self::default() }
+    }
+
+    /// Adds the tokens `start..start + tokens.len()` of a sequence, and says what is wanted of its last rows, one for each
+    /// item of `wants`.
+    ///
+    /// # Panics
+    /// If more rows are wanted than there are.
+    pub fn push(&mut self, tokens: &[u32], start: usize, blocks: &[BlockId], wants: &[Want]) {
         let first_row = self.tokens.len();
         self.tokens.extend_from_slice(tokens);
         self.positions.extend((start..start + tokens.len()).map(|p| p as u32));
         self.segments.push(Segment { first_row, rows: tokens.len(), start, blocks: blocks.to_vec() });
-        if sample {
-            self.logit_rows.push(self.tokens.len() - 1);
-        }
+        let first_sampled = self.tokens.len() - wants.len();
+        assert!(first_sampled >= first_row, "more rows sampled than pushed");
+        self.sampled.extend((first_sampled..).zip(wants.iter().copied()));
     }
 
     pub fn rows(&self) -> usize {

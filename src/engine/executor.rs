@@ -25,7 +25,7 @@ use super::{
     intake::Admissible,
     job::Job,
     kv_cache::KvCache,
-    models::Model,
+    models::{Model, Outcome},
     request::{FinishReason, Flow},
     sampler::Sampler,
     scheduler::{Scheduler, Step},
@@ -50,7 +50,9 @@ pub struct Executor {
     pub inbox: Receiver<Admissible>,
     pub closing: Arc<AtomicBool>,
     pub jobs: HashMap<SeqId, Job>,
-    pub logits: Vec<f32>,
+    pub outcome: Outcome,
+    /// Tokens of the tokenizer; higher ids of the model are padding.
+    pub choices: usize,
     /// In a row, up to now.
     pub failed_steps: u32,
 }
@@ -136,7 +138,7 @@ impl Executor {
         if step.chunks.is_empty() {
             return false;
         }
-        let batch = self.scheduler.batch(&step);
+        let batch = self.scheduler.batch(&step, self.choices);
         match self.forward(&batch) {
             Ok(()) => {
                 let sampled = self.sample(&step);
@@ -184,15 +186,15 @@ impl Executor {
         self.publish();
     }
 
-    /// Leaves the logits of the batch in `self.logits`.
+    /// Leaves what the batch wants in `self.outcome`.
     fn forward(&mut self, batch: &Batch) -> Result<(), String> {
-        let (model, cache, logits) = (&mut self.model, &mut self.cache, &mut self.logits);
+        let (model, cache, outcome) = (&mut self.model, &mut self.cache, &mut self.outcome);
         // Whatever a panic leaves half written belongs to this batch's sequences, which all fail.
-        panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, logits)))
+        panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, outcome)))
             .map_err(|panic| format!("the model panicked: {}", panic_message(&*panic)))?
             .map_err(|error| error.0)?;
-        let expected = batch.logit_rows.len() * self.model.spec().vocabulary;
-        match self.logits.len() {
+        let expected = batch.sampled.len() * self.model.spec().vocabulary;
+        match self.outcome.logits.len() {
             len if len == expected => Ok(()),
             len => Err(format!("the model gave {len} logits, not {expected}")),
         }
@@ -204,7 +206,7 @@ impl Executor {
         let ids = step.chunks.iter().filter(|chunk| chunk.sample).map(|chunk| chunk.id);
         let mut sampled = Vec::new();
         let mut bad = Vec::new();
-        for (id, row) in ids.zip(self.logits.chunks_exact_mut(vocabulary)) {
+        for (id, row) in ids.zip(self.outcome.logits.chunks_exact_mut(vocabulary)) {
             let (Some(job), Some(sequence)) = (self.jobs.get(&id), self.scheduler.sequence(id)) else { continue };
             match self.sampler.sample(row, &job.sampling, &sequence.tokens, job.seed) {
                 Ok(token) => sampled.push((id, token)),

@@ -4,10 +4,10 @@
 //! a wrong token. [`alone`] is the oracle: the same tokens without blocks, batches or other sequences.
 
 use super::{
-    batch::{Batch, Segment},
+    batch::{Batch, Segment, Want},
     blocks::{BLOCK_TOKENS, BlockId},
     kv_cache::KvCache,
-    models::{ForwardError, Model, Spec},
+    models::{Best, ForwardError, Model, Outcome, Spec},
 };
 
 /// Mixes 64 bits (the finaliser of SplitMix64).
@@ -90,7 +90,13 @@ impl HashModel {
 
     /// The token after a segment.
     pub fn next_token(&self, segment: &Segment) -> u32 {
-        let visible = (0..segment.start + segment.rows).map(|position| self.slots[slot(&segment.blocks, position)]);
+        self.token_after(segment, segment.first_row + segment.rows - 1)
+    }
+
+    /// The token after one row of a segment.
+    fn token_after(&self, segment: &Segment, row: usize) -> u32 {
+        let tokens = segment.start + row - segment.first_row + 1;
+        let visible = (0..tokens).map(|position| self.slots[slot(&segment.blocks, position)]);
         choose(visible, self.choices)
     }
 }
@@ -104,14 +110,19 @@ impl Model for HashModel {
         &self.spec
     }
 
-    fn forward(&mut self, batch: &Batch, _: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+    fn forward(&mut self, batch: &Batch, _: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         self.write(batch);
-        logits.clear();
-        for &row in &batch.logit_rows {
-            let segment =
-                batch.segments.iter().find(|s| s.first_row + s.rows == row + 1).expect("a segment's last row");
-            let token = self.next_token(segment) as usize;
-            logits.extend((0..self.spec.vocabulary).map(|id| if id == token { 10.0 } else { 0.0 }));
+        outcome.clear();
+        for &(row, want) in &batch.sampled {
+            let segment = batch.segments.iter().find(|s| (s.first_row..s.first_row + s.rows).contains(&row));
+            let token = self.token_after(segment.expect("a segment's row"), row);
+            match want {
+                Want::Best => outcome.best.push(Best { token, logit: 10.0 }),
+                Want::Logits => {
+                    let row = (0..self.spec.vocabulary).map(|id| if id == token as usize { 10.0 } else { 0.0 });
+                    outcome.logits.extend(row);
+                }
+            }
         }
         Ok(())
     }

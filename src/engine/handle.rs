@@ -20,7 +20,7 @@ use super::{
     intake::{Intake, Submission},
     job::{Caller, Ticket},
     kv_cache::KvCache,
-    models::{Model, Spec},
+    models::{Model, Outcome, Spec},
     process,
     request::{Event, Flow, GenerateRequest, Sink},
     sampler::Sampler,
@@ -128,7 +128,8 @@ impl Engine {
             inbox,
             closing: Arc::clone(&closing),
             jobs: HashMap::new(),
-            logits: Vec::new(),
+            outcome: Outcome::default(),
+            choices: vocabulary,
             failed_steps: 0,
         };
         let spawn = |role: &str, work: Box<dyn FnOnce() + Send>| {

@@ -18,7 +18,7 @@ use super::{
     fake::{HashModel, alone},
     gguf::{Gguf, GgufWriter},
     kv_cache::KvCache,
-    models::{ForwardError, Model, Spec},
+    models::{ForwardError, Model, Outcome, Spec},
     request::{Event, FinishReason, Flow, GenerateRequest, Prompt, SamplingParams, Sink, Timeline, Usage},
     tokenizer::Tokenizer,
 };
@@ -74,7 +74,7 @@ impl Model for StagedModel {
         self.model.spec()
     }
 
-    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         if let Some(permits) = &self.permits {
             // Closed at the end of the test: then steps run freely.
             let _ = permits.recv();
@@ -82,10 +82,10 @@ impl Model for StagedModel {
         match self.mood.load(Ordering::SeqCst) {
             REFUSES => return Err(ForwardError("out of sorts".into())),
             PANICS => panic!("staged"),
-            _ => self.model.forward(batch, cache, logits)?,
+            _ => self.model.forward(batch, cache, outcome)?,
         }
-        if self.mood.load(Ordering::SeqCst) == NAN && !batch.logit_rows.is_empty() {
-            logits[..VOCABULARY].fill(f32::NAN);
+        if self.mood.load(Ordering::SeqCst) == NAN && !batch.sampled.is_empty() {
+            outcome.logits[..VOCABULARY].fill(f32::NAN);
         }
         Ok(())
     }

@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of files: an architecture's file fills in [`Parts`].
 
-use super::{ForwardError, LoadError, Model, Spec, sizes::Sizes, weights::Weights};
+use super::{Best, ForwardError, LoadError, Model, Outcome, Spec, sizes::Sizes, weights::Weights};
 use crate::engine::{
-    batch::Batch,
+    batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
     kv_cache::KvCache,
     layers::{Attention, Linear, RmsNorm, Rope, Rows, Step, Then, silu_mul},
@@ -132,10 +132,9 @@ impl Decoder {
     /// Runs two tokens through the model, since kernels pack their weights when they are first used.
     pub fn warm_up(&mut self) -> Result<(), ForwardError> {
         let mut cache = KvCache::new(&self.parts.spec, 1);
-        let mut batch = Batch::default();
-        batch.push(&[0, 0], 0, &[BlockId(0)], false);
-        batch.logit_rows = vec![0, 1];
-        self.forward(&batch, &mut cache, &mut Vec::new())
+        let mut batch = Batch::new(self.parts.spec.vocabulary);
+        batch.push(&[0, 0], 0, &[BlockId(0)], &[Want::Logits, Want::Best]);
+        self.forward(&batch, &mut cache, &mut Outcome::default())
     }
 
     fn embed(&mut self, tokens: &[u32]) {
@@ -150,15 +149,21 @@ impl Decoder {
     }
 
     /// The final norm and the head, for the rows that are sampled.
-    fn logits(&mut self, rows: &[usize], logits: &mut Vec<f32>) {
+    fn logits(&mut self, batch: &Batch, outcome: &mut Outcome) {
         let Self { parts, team, scratch } = self;
-        scratch.normed.reset(rows.len(), scratch.x.width());
-        for (i, row) in rows.iter().enumerate() {
+        scratch.normed.reset(batch.sampled.len(), scratch.x.width());
+        for (i, (row, _)) in batch.sampled.iter().enumerate() {
             parts.norm.forward_row(scratch.x.row(*row), scratch.normed.row_mut(i));
         }
-        let mut out = Rows::from(std::mem::take(logits));
+        let mut out = Rows::default();
         parts.embedding.head().forward(team, &mut scratch.normed, Then::Store, &mut out);
-        *logits = out.into_values();
+        outcome.clear();
+        for (i, (_, want)) in batch.sampled.iter().enumerate() {
+            match want {
+                Want::Logits => outcome.logits.extend_from_slice(out.row(i)),
+                Want::Best => outcome.best.push(best(&out.row(i)[..batch.choices])),
+            }
+        }
     }
 }
 
@@ -167,14 +172,14 @@ impl Model for Decoder {
         &self.parts.spec
     }
 
-    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         check(batch, &self.parts.spec, cache)?;
         self.embed(&batch.tokens);
         let step = Step::new(&self.team, batch, &self.parts.rope);
         for (layer, block) in self.parts.blocks.iter().enumerate() {
             block.forward(&step, cache, layer, &mut self.scratch);
         }
-        self.logits(&batch.logit_rows, logits);
+        self.logits(batch, outcome);
         Ok(())
     }
 }
@@ -193,14 +198,30 @@ impl Block {
     }
 }
 
+fn best(logits: &[f32]) -> Best {
+    let mut best = Best { token: 0, logit: f32::NEG_INFINITY };
+    for (token, &logit) in (0..).zip(logits) {
+        if logit > best.logit || logit.is_nan() {
+            best = Best { token, logit };
+        }
+        if logit.is_nan() {
+            break;
+        }
+    }
+    best
+}
+
 /// A batch that names tokens or blocks that do not exist is the engine's mistake; better an error than wrong memory.
 fn check(batch: &Batch, spec: &Spec, cache: &KvCache) -> Result<(), ForwardError> {
     let covered = |s: &crate::engine::batch::Segment| s.rows > 0 && s.start + s.rows <= s.blocks.len() * BLOCK_TOKENS;
     if batch.tokens.iter().any(|t| *t as usize >= spec.vocabulary) {
         return Err(ForwardError("a token beyond the vocabulary".into()));
     }
-    if !batch.segments.iter().all(covered) || batch.logit_rows.iter().any(|r| *r >= batch.rows()) {
+    if !batch.segments.iter().all(covered) || batch.sampled.iter().any(|(row, _)| *row >= batch.rows()) {
         return Err(ForwardError("a batch that does not fit together".into()));
+    }
+    if batch.choices > spec.vocabulary {
+        return Err(ForwardError("more choices than the vocabulary has".into()));
     }
     if batch.segments.iter().flat_map(|s| &s.blocks).any(|b| b.0 as usize >= cache.blocks()) {
         return Err(ForwardError("a block beyond the cache".into()));

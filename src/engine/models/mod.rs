@@ -37,13 +37,37 @@ pub struct Spec {
 #[derive(Debug)]
 pub struct ForwardError(pub String);
 
+/// What a forward pass gives for its sampled rows; its memory is used again from step to step.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Outcome {
+    /// Of the rows with [`Want::Logits`](super::batch::Want), in their order: shape (rows, vocabulary), row-major.
+    pub logits: Vec<f32>,
+    /// Of the rows with [`Want::Best`](super::batch::Want), in their order.
+    pub best: Vec<Best>,
+}
+
+impl Outcome {
+    pub fn clear(&mut self) {
+        self.logits.clear();
+        self.best.clear();
+    }
+}
+
+/// The token with the largest logit; of equal ones the lowest id.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Best {
+    pub token: u32,
+    /// NaN if any of the row's logits is.
+    pub logit: f32,
+}
+
 /// A causal decoder.
 pub trait Model: Send {
     fn spec(&self) -> &Spec;
 
-    /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves the logits of
-    /// `batch.logit_rows` in `logits`: shape (logit_rows, vocabulary), row-major.
-    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
+    /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves what is wanted of the sampled rows
+    /// in `outcome`.
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError>;
 }
 
 /// The architectures that can be batched, by their GGUF names.

@@ -31,7 +31,7 @@ use std::{
 };
 
 use super::{
-    batch::Batch,
+    batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockPool, blocks_for},
     config::EngineConfig,
     error::RequestError,
@@ -122,12 +122,13 @@ impl Scheduler {
     }
 
     /// The planned step as the model takes it: one segment per chunk, in their order.
-    pub fn batch(&self, step: &Step) -> Batch {
-        let mut batch = Batch::default();
+    pub fn batch(&self, step: &Step, choices: usize) -> Batch {
+        let mut batch = Batch::new(choices);
         for chunk in &step.chunks {
             let sequence = self.sequence(chunk.id).expect("a planned sequence stays until its step is committed");
             let tokens = &sequence.tokens[chunk.start..chunk.start + chunk.rows];
-            batch.push(tokens, chunk.start, &sequence.blocks, chunk.sample);
+            let wants: &[Want] = if chunk.sample { &[Want::Logits] } else { &[] };
+            batch.push(tokens, chunk.start, &sequence.blocks, wants);
         }
         batch
     }

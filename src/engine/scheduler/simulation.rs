@@ -138,7 +138,7 @@ impl Simulation {
             assert!(client.was_parked || client.preemptions <= Sequence::PREEMPTIONS_MAX);
         }
 
-        let batch = self.scheduler.batch(&step);
+        let batch = self.scheduler.batch(&step, VOCABULARY);
         self.model.write(&batch);
         let mut sampled = Vec::new();
         for (chunk, segment) in step.chunks.iter().zip(&batch.segments) {
