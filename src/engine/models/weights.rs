@@ -2,14 +2,17 @@
 
 use candle_core::quantized::GgmlDType;
 
-use super::LoadError;
+use super::{
+    LoadError,
+    layout::{MatrixNames, VectorName},
+};
 use crate::engine::{
     gguf::{FromValue, Gguf, Tensor, TensorType},
-    layers::{Linear, LinearBuilder, RmsNorm},
+    layers::{Linear, LinearBuilder, RmsNorm, WeightsError},
     team::Team,
 };
 
-pub(super) struct Weights<'a> {
+pub struct Weights<'a> {
     gguf: &'a Gguf,
     /// Prefix of the architecture's keys.
     architecture: &'static str,
@@ -84,33 +87,40 @@ impl<'a> Weights<'a> {
         }
     }
 
-    pub fn norm(&self, name: &str, len: usize, eps: f32) -> Result<RmsNorm, LoadError> {
-        Ok(RmsNorm::new(self.vector(name, len)?, eps))
+    pub fn norm(&self, name: &VectorName, eps: f32) -> Result<RmsNorm, LoadError> {
+        Ok(RmsNorm::new(self.vector(&name.name, name.len)?, eps))
     }
 
-    /// Matrices `(name, outputs)` of the same inputs as one layer, with their biases if there are any.
-    pub fn linear(&self, inputs: usize, matrices: &[(&str, usize)]) -> Result<Linear, LoadError> {
-        let mut builder = LinearBuilder::new(inputs);
-        let mut bias = Vec::new();
-        for (name, outputs) in matrices {
-            let weight = format!("{name}.weight");
-            let tensor = self.tensor(&weight, &[*outputs, inputs])?;
-            let dtype =
-                ggml_dtype(tensor.dtype).ok_or(LoadError::Type { tensor: weight.clone(), dtype: tensor.dtype })?;
-            builder =
-                builder.matrix(dtype, tensor.data).map_err(|e| LoadError::Weights { tensor: weight, why: e.0 })?;
-            let name = format!("{name}.bias");
-            if self.has(&name) {
-                bias.push(self.vector(&name, *outputs)?);
-            }
+    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for.
+    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<(GgmlDType, &'a [u8]), LoadError> {
+        let name = format!("{name}.weight");
+        let Tensor { dtype, data, .. } = self.tensor(&name, &[outputs, inputs])?;
+        match ggml_dtype(dtype) {
+            Some(dtype) => Ok((dtype, data)),
+            None => Err(LoadError::Type { tensor: name, dtype }),
         }
-        if !bias.is_empty() && bias.len() != matrices.len() {
-            let names: Vec<_> = matrices.iter().map(|m| format!("{}.bias", m.0)).collect();
-            return Err(LoadError::MissingTensor(format!("one of {}", names.join(", "))));
+    }
+
+    /// The biases of all matrices, end to end; `None` if they have none.
+    pub fn bias(&self, matrices: &MatrixNames) -> Result<Option<Vec<f32>>, LoadError> {
+        let name = |part: &str| format!("{part}.bias");
+        if !matrices.parts.iter().any(|(part, _)| self.has(&name(part))) {
+            return Ok(None);
         }
-        let bias = (!bias.is_empty()).then(|| bias.concat());
-        let tensor = matrices[0].0.to_string();
-        builder.build(self.threads, bias).map_err(|e| LoadError::Weights { tensor, why: e.0 })
+        let biases = matrices.parts.iter().map(|(part, outputs)| self.vector(&name(part), *outputs));
+        Ok(Some(biases.collect::<Result<Vec<_>, _>>()?.concat()))
+    }
+
+    /// The matrices as one layer, with their biases if there are any.
+    pub fn linear(&self, matrices: &MatrixNames) -> Result<Linear, LoadError> {
+        let mut builder = LinearBuilder::new(matrices.inputs);
+        let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
+        for (name, outputs) in &matrices.parts {
+            let (dtype, data) = self.matrix(name, *outputs, matrices.inputs)?;
+            builder = builder.matrix(dtype, data).map_err(|e| refused(name, e))?;
+        }
+        let bias = self.bias(matrices)?;
+        builder.build(self.threads, bias).map_err(|e| refused(&matrices.parts[0].0, e))
     }
 }
 
