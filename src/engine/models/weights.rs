@@ -5,7 +5,7 @@ use candle_core::quantized::GgmlDType;
 use super::LoadError;
 use crate::engine::{
     gguf::{FromValue, Gguf, Tensor, TensorType},
-    layers::{Linear, LinearBuilder, RmsNorm},
+    layers::{Linear, LinearBuilder, RmsNorm, WeightsError},
     team::Team,
 };
 
@@ -73,12 +73,11 @@ impl<'a> Weights<'a> {
     /// A vector of `len` floats, as norms and biases are stored.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
+        let data = tensor.read()?;
         match tensor.dtype {
-            TensorType::F32 => {
-                Ok(tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-            }
+            TensorType::F32 => Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
             TensorType::F16 => {
-                Ok(tensor.data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
+                Ok(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
             }
             dtype => Err(LoadError::Type { tensor: name.into(), dtype }),
         }
@@ -90,15 +89,14 @@ impl<'a> Weights<'a> {
 
     /// Matrices `(name, outputs)` of the same inputs as one layer, with their biases if there are any.
     pub fn linear(&self, inputs: usize, matrices: &[(&str, usize)]) -> Result<Linear, LoadError> {
-        let mut builder = LinearBuilder::new(inputs);
+        let mut read = Vec::new();
         let mut bias = Vec::new();
         for (name, outputs) in matrices {
             let weight = format!("{name}.weight");
             let tensor = self.tensor(&weight, &[*outputs, inputs])?;
             let dtype =
                 ggml_dtype(tensor.dtype).ok_or(LoadError::Type { tensor: weight.clone(), dtype: tensor.dtype })?;
-            builder =
-                builder.matrix(dtype, tensor.data).map_err(|e| LoadError::Weights { tensor: weight, why: e.0 })?;
+            read.push((weight, dtype, tensor.read()?));
             let name = format!("{name}.bias");
             if self.has(&name) {
                 bias.push(self.vector(&name, *outputs)?);
@@ -109,6 +107,11 @@ impl<'a> Weights<'a> {
             return Err(LoadError::MissingTensor(format!("one of {}", names.join(", "))));
         }
         let bias = (!bias.is_empty()).then(|| bias.concat());
+        let mut builder = LinearBuilder::new(inputs);
+        for (weight, dtype, data) in &read {
+            let bad = |e: WeightsError| LoadError::Weights { tensor: weight.clone(), why: e.0 };
+            builder = builder.matrix(*dtype, data).map_err(bad)?;
+        }
         let tensor = matrices[0].0.to_string();
         builder.build(self.threads, bias).map_err(|e| LoadError::Weights { tensor, why: e.0 })
     }
