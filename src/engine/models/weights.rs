@@ -1,5 +1,7 @@
 //! Takes keys and tensors out of a GGUF file, checked against what the model expects of them.
 
+use std::borrow::Cow;
+
 use candle_core::quantized::GgmlDType;
 
 use super::{
@@ -76,12 +78,11 @@ impl<'a> Weights<'a> {
     /// A vector of `len` floats, as norms and biases are stored.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
+        let data = tensor.read()?;
         match tensor.dtype {
-            TensorType::F32 => {
-                Ok(tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-            }
+            TensorType::F32 => Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
             TensorType::F16 => {
-                Ok(tensor.data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
+                Ok(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
             }
             dtype => Err(LoadError::Type { tensor: name.into(), dtype }),
         }
@@ -92,12 +93,12 @@ impl<'a> Weights<'a> {
     }
 
     /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for.
-    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<(GgmlDType, &'a [u8]), LoadError> {
+    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
         let name = format!("{name}.weight");
-        let Tensor { dtype, data, .. } = self.tensor(&name, &[outputs, inputs])?;
-        match ggml_dtype(dtype) {
-            Some(dtype) => Ok((dtype, data)),
-            None => Err(LoadError::Type { tensor: name, dtype }),
+        let tensor = self.tensor(&name, &[outputs, inputs])?;
+        match ggml_dtype(tensor.dtype) {
+            Some(dtype) => Ok(Matrix { dtype, data: tensor.read()? }),
+            None => Err(LoadError::Type { tensor: name, dtype: tensor.dtype }),
         }
     }
 
@@ -112,16 +113,23 @@ impl<'a> Weights<'a> {
     }
 
     /// The matrices as one layer, with their biases if there are any.
-    pub fn linear(&self, matrices: &MatrixNames) -> Result<Linear, LoadError> {
-        let mut builder = LinearBuilder::new(matrices.inputs);
+    pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
+        let read = |(name, outputs): &(String, usize)| self.matrix(name, *outputs, names.inputs);
+        let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let mut builder = LinearBuilder::new(names.inputs);
         let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
-        for (name, outputs) in &matrices.parts {
-            let (dtype, data) = self.matrix(name, *outputs, matrices.inputs)?;
-            builder = builder.matrix(dtype, data).map_err(|e| refused(name, e))?;
+        for ((name, _), Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
+            builder = builder.matrix(*dtype, data).map_err(|e| refused(name, e))?;
         }
-        let bias = self.bias(matrices)?;
-        builder.build(self.threads, bias).map_err(|e| refused(&matrices.parts[0].0, e))
+        builder.build(self.threads, self.bias(names)?).map_err(|e| refused(&names.parts[0].0, e))
     }
+}
+
+/// A matrix as its kernels take it.
+pub struct Matrix<'a> {
+    pub dtype: GgmlDType,
+    /// All rows, end to end.
+    pub data: Cow<'a, [u8]>,
 }
 
 /// Candle's name of a format, if it has kernels for it.
