@@ -85,11 +85,11 @@ fn check_stages(threads: usize, regions: u64, stages: usize) {
                     pace.set(own);
                     // SAFETY: this stage reads one buffer, and writes each place of the other once.
                     let (from, to) =
-                        unsafe { (&*buffers[stage % 2].range(0..ITEMS), buffers[1 - stage % 2].range(range.clone())) };
+                        unsafe { (buffers[stage % 2].read(0..ITEMS), buffers[1 - stage % 2].range(range.clone())) };
                     to.iter_mut().zip(range).for_each(|(to, i)| *to = next(from, i));
                 });
                 own = pace.get();
-                // Between stages too; and now and then all look at what is there.
+                // Between stages too, and now and then there is one of nothing.
                 dawdle(&mut own);
                 if random(&mut common).is_multiple_of(8) {
                     crew.stage(0, 1, |_| unreachable!("a chunk of nothing"));
