@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of files: an architecture's file fills in [`Parts`].
 
-use super::{Best, ForwardError, LoadError, Model, Outcome, Spec, sizes::Sizes, weights::Weights};
+use super::{Best, ForwardError, LoadError, Model, Outcome, Spec, WeightSizes, sizes::Sizes, weights::Weights};
 use crate::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
@@ -104,6 +104,7 @@ pub(super) struct Block {
 pub(super) struct Decoder {
     parts: Parts,
     team: Team,
+    weights: WeightSizes,
     scratch: Scratch,
 }
 
@@ -125,8 +126,8 @@ struct Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team) -> Self {
-        Self { parts, team, scratch: Scratch::default() }
+    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
+        Self { parts, team, weights, scratch: Scratch::default() }
     }
 
     /// Runs two tokens through the model, since kernels pack their weights when they are first used.
@@ -150,7 +151,7 @@ impl Decoder {
 
     /// The final norm and the head, for the rows that are sampled.
     fn logits(&mut self, batch: &Batch, outcome: &mut Outcome) {
-        let Self { parts, team, scratch } = self;
+        let Self { parts, team, scratch, .. } = self;
         scratch.normed.reset(batch.sampled.len(), scratch.x.width());
         for (i, (row, _)) in batch.sampled.iter().enumerate() {
             parts.norm.forward_row(scratch.x.row(*row), scratch.normed.row_mut(i));
@@ -170,6 +171,10 @@ impl Decoder {
 impl Model for Decoder {
     fn spec(&self) -> &Spec {
         &self.parts.spec
+    }
+
+    fn weights(&self) -> WeightSizes {
+        self.weights
     }
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {

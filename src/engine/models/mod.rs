@@ -7,6 +7,7 @@ mod llama;
 mod qwen2;
 mod qwen3;
 mod sizes;
+mod weight_sizes;
 mod weights;
 
 use std::{fmt, num::NonZeroUsize};
@@ -17,6 +18,8 @@ use super::{
     kv_cache::KvCache,
     team::Team,
 };
+
+pub use weight_sizes::WeightSizes;
 
 /// What the engine must know of a model to plan for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +68,11 @@ pub struct Best {
 pub trait Model: Send {
     fn spec(&self) -> &Spec;
 
+    /// What a step reads of the weights, and computes with them; zeros where it is not known.
+    fn weights(&self) -> WeightSizes {
+        WeightSizes::default()
+    }
+
     /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves what is wanted of the sampled rows
     /// in `outcome`.
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError>;
@@ -108,7 +116,7 @@ pub fn load(gguf: &Gguf, threads: NonZeroUsize) -> Result<Box<dyn Model>, LoadEr
         Architecture::Qwen2 => qwen2::load(&weights),
         Architecture::Qwen3 => qwen3::load(&weights),
     }?;
-    let mut model = decoder::Decoder::new(parts, team);
+    let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(gguf));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))
 }
