@@ -13,7 +13,7 @@ use crate::{
         config::EngineConfig,
         gguf::Gguf,
         kv_cache::KvCache,
-        models::{self, Architecture, Spec},
+        models::{self, LoadError, LoadOptions, Source, Spec},
         team,
         tokenizer::Tokenizer,
     },
@@ -36,7 +36,7 @@ pub struct Loaded {
 
 /// A model file that has been opened and understood, but for its weights.
 struct Opened {
-    gguf: Gguf,
+    source: Source,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
 }
@@ -44,9 +44,10 @@ struct Opened {
 /// Loads the model and starts its engine.
 pub fn load(config: &Config) -> Result<Loaded, Failure> {
     let model = &config.model;
-    let Opened { gguf, tokenizer, template } = open(model)?;
+    let Opened { source, tokenizer, template } = open(model)?;
     let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
-    let weights = models::load(&gguf, threads).map_err(|error| refuse(model, error))?;
+    let weights = models::load(&source, LoadOptions { context: model.context, ..LoadOptions::new(threads) })
+        .map_err(|error| refuse(model, error))?;
     let mut engine_config = EngineConfig { queue_max: config.server.queue_max, ..EngineConfig::default() };
     engine_config.running_max = model.running_max.unwrap_or(engine_config.running_max);
     engine_config.gap_max = model.gap.unwrap_or(engine_config.gap_max);
@@ -54,7 +55,7 @@ pub fn load(config: &Config) -> Result<Loaded, Failure> {
         .map_err(|error| refuse(model, error))?;
     engine_config.context_max = Some(room.context);
 
-    let summary = summary(model, &gguf, weights.spec(), &room, threads);
+    let summary = summary(model, &source, weights.spec(), &room, threads);
     let cache = KvCache::new(weights.spec(), room.blocks);
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
@@ -69,12 +70,12 @@ pub fn load(config: &Config) -> Result<Loaded, Failure> {
 
 /// What a model file is, without loading its weights.
 pub fn inspect(model: &ModelConfig) -> Result<Vec<(&'static str, String)>, Failure> {
-    let Opened { gguf, tokenizer, template } = open(model)?;
-    let architecture = Architecture::of(&gguf).map_err(|error| refuse(model, error))?.name();
-    let context: Option<u32> = gguf.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
+    let Opened { source, tokenizer, template } = open(model)?;
+    let architecture = source.architecture().map_err(|error| refuse(model, error))?.name();
+    let context: Option<u32> = source.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
     Ok(vec![
         ("architecture", architecture.to_owned()),
-        ("weights", format!("{} parameters, {}", count(parameters(&gguf)), show_bytes(gguf.file_bytes()))),
+        ("weights", format!("{} parameters, {}", count(source.parameters()), show_bytes(source.file_bytes()))),
         ("context", context.map_or("unknown".to_owned(), |n| format!("{n} tokens"))),
         ("vocabulary", format!("{} tokens", tokenizer.vocabulary())),
         ("chat", if template.is_some() { "has a template" } else { "has no template" }.to_owned()),
@@ -82,25 +83,23 @@ pub fn inspect(model: &ModelConfig) -> Result<Vec<(&'static str, String)>, Failu
 }
 
 fn open(model: &ModelConfig) -> Result<Opened, Failure> {
-    let gguf = match &model.source {
-        ModelSource::Demo => Gguf::from_static(demo::MODEL),
-        ModelSource::File(path) => Gguf::open(path),
+    let source = match &model.source {
+        ModelSource::Demo => Gguf::from_static(demo::MODEL).map(Source::from).map_err(LoadError::from),
+        ModelSource::File(path) => Source::open(path),
     }
     .map_err(|error| refuse(model, error))?;
     // Asked first: what can't be served at all needs no look at its tokenizer.
-    Architecture::of(&gguf).map_err(|error| refuse(model, error))?;
-    let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(|error| refuse(model, error))?;
-    let spelt = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
-    let (bos, eos) = (spelt(tokenizer.bos()), spelt(tokenizer.eos()));
+    source.architecture().map_err(|error| refuse(model, error))?;
+    let tokenizer = source.tokenizer().map_err(|error| refuse(model, error))?;
     let template = match &model.template {
-        None => ChatTemplate::from_gguf(gguf.metadata(), &bos, &eos).map_err(|error| refuse(model, error))?,
+        None => source.chat_template(&tokenizer).map_err(|error| refuse(model, error))?,
         Some(path) => {
             let refuse = |error: &dyn fmt::Display| Failure::Config(format!("{}: {error}", path.display()));
-            let source = fs::read_to_string(path).map_err(|error| refuse(&error))?;
-            Some(ChatTemplate::new(&source, &bos, &eos).map_err(|error| refuse(&error))?)
+            let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
+            Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
         }
     };
-    Ok(Opened { gguf, tokenizer, template })
+    Ok(Opened { source, tokenizer, template })
 }
 
 /// A model that can't be served: its file and why.
@@ -151,7 +150,7 @@ impl Room {
 
 fn summary(
     model: &ModelConfig,
-    gguf: &Gguf,
+    source: &Source,
     spec: &Spec,
     room: &Room,
     threads: NonZeroUsize,
@@ -169,7 +168,12 @@ fn summary(
         ("model", format!("{} ({origin})", model.name)),
         (
             "weights",
-            format!("{}, {} parameters, {}", spec.architecture, count(parameters(gguf)), show_bytes(gguf.file_bytes())),
+            format!(
+                "{}, {} parameters, {}",
+                spec.architecture,
+                count(source.parameters()),
+                show_bytes(source.file_bytes())
+            ),
         ),
         ("context", format!("{} tokens{cut}", room.context)),
         (
@@ -182,10 +186,6 @@ fn summary(
         ),
         ("threads", format!("{threads}, {why}")),
     ]
-}
-
-fn parameters(gguf: &Gguf) -> u64 {
-    gguf.tensors().map(|tensor| tensor.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
 }
 
 /// `596 M`, `1.7 B`.

@@ -8,7 +8,7 @@ use candle_core::{
 };
 use sconce::engine::{
     gguf::{Gguf, GgufWriter, TensorType},
-    models::Architecture,
+    models::{Architecture, Source},
 };
 
 /// The shape of a model, its weights' type, and the seed they are drawn from.
@@ -59,8 +59,8 @@ impl Tiny {
     }
 
     /// The file, as the engine opens it.
-    pub fn gguf(&self) -> Gguf {
-        Gguf::from_static(self.write().bytes.leak()).expect("the test's own file is good")
+    pub fn source(&self) -> Source {
+        Gguf::from_bytes(self.write().bytes).expect("the test's own file is good").into()
     }
 
     pub fn write(&self) -> Written {

@@ -17,7 +17,16 @@ mod metadata;
 mod tensor_type;
 mod write;
 
-use std::{borrow::Cow, fs, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    fs,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use cursor::Cursor;
 pub use error::GgufError;
@@ -68,7 +77,11 @@ impl<'a> Tensor<'a> {
     /// The file can't be read, or has been cut since it was opened.
     pub fn read(&self) -> Result<Cow<'a, [u8]>, GgufError> {
         let what = || format!("the data of tensor {:?}", self.name);
-        self.source.read(self.offset, self.bytes, &what)
+        let data = self.source.read(self.offset, self.bytes, &what)?;
+        if let Source::File { read, .. } = self.source {
+            read.fetch_add(self.bytes as u64, Relaxed);
+        }
+        Ok(data)
     }
 }
 
@@ -132,6 +145,13 @@ impl Gguf {
     /// The file's size in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.source.bytes()
+    }
+
+    /// How far the loading of the tensors is, 0 to 1: the share of their bytes that were read through this and its
+    /// clones. What is embedded has nothing to read and stays at 0.
+    pub fn read_share(&self) -> f32 {
+        let all: u64 = self.tensors.iter().map(|info| info.bytes as u64).sum();
+        (self.source.read_bytes() as f32 / all.max(1) as f32).min(1.0)
     }
 
     fn view<'a>(&'a self, info: &'a TensorInfo) -> Tensor<'a> {
@@ -308,6 +328,8 @@ pub(in crate::engine) enum Source {
         file: fs::File,
         /// When it was opened.
         bytes: u64,
+        /// Of tensors, so far.
+        read: AtomicU64,
     },
 }
 
@@ -319,7 +341,7 @@ impl Source {
         }
         let file = fs::File::open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self::File { file, bytes })
+        Ok(Self::File { file, bytes, read: AtomicU64::new(0) })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -327,6 +349,14 @@ impl Source {
             Self::Static(bytes) => bytes.len() as u64,
             Self::Memory(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Bytes of tensors that were read so far.
+    pub fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Static(_) | Self::Memory(_) => 0,
+            Self::File { read, .. } => read.load(Relaxed),
         }
     }
 

@@ -102,6 +102,11 @@ impl Directory {
         self.shards.bytes()
     }
 
+    /// How far the loading of the tensors is, 0 to 1.
+    pub fn read_share(&self) -> f32 {
+        (self.shards.read_bytes() as f32 / self.shards.bytes().max(1) as f32).min(1.0)
+    }
+
     /// The tokenizer of `tokenizer.json`, with the special tokens that the other files name.
     pub fn tokenizer(&self) -> Result<Tokenizer, DirectoryError> {
         tokenizer::read(&self.path, &self.config)

@@ -115,6 +115,11 @@ impl Shards {
         self.files.iter().map(|shard| shard.source.bytes()).sum()
     }
 
+    /// Bytes of tensors that were read so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.files.iter().map(|shard| shard.source.read_bytes()).sum()
+    }
+
     /// The engine's name of a tensor's format.
     pub fn dtype(&self, tensor: &str, place: &Place) -> Result<TensorType, DirectoryError> {
         float(place.dtype).ok_or_else(|| {

@@ -3,7 +3,8 @@
 //! Knows nothing of files or of architectures' names: a [`Blueprint`] says what is computed.
 
 use super::{
-    Best, ForwardError, LoadError, Model, Outcome, Spec, blueprint::Blueprint, layout::VectorName, weights::Weights,
+    Best, ForwardError, LoadError, Model, Outcome, Spec, WeightSizes, blueprint::Blueprint, layout::VectorName,
+    weights::Weights,
 };
 use crate::engine::{
     batch::{Batch, Want},
@@ -26,6 +27,9 @@ pub(super) struct Parts {
 impl Parts {
     /// Takes the tensors that the blueprint names.
     pub fn load(weights: &Weights, blueprint: Blueprint) -> Result<Self, LoadError> {
+        if !blueprint.is_llama_like() {
+            return Err(LoadError::Architecture(blueprint.spec.architecture));
+        }
         let table = weights.linear(&blueprint.embedding_name())?;
         let embedding = match blueprint.tied {
             true => Embedding::Tied(table),
@@ -97,6 +101,7 @@ pub(super) struct Block {
 pub(super) struct Decoder {
     parts: Parts,
     team: Team,
+    weights: WeightSizes,
     scratch: Scratch,
 }
 
@@ -118,8 +123,8 @@ struct Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team) -> Self {
-        Self { parts, team, scratch: Scratch::default() }
+    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
+        Self { parts, team, weights, scratch: Scratch::default() }
     }
 
     /// Runs two tokens through the model, since kernels pack their weights when they are first used.
@@ -143,7 +148,7 @@ impl Decoder {
 
     /// The final norm and the head, for the rows that are sampled.
     fn logits(&mut self, batch: &Batch, outcome: &mut Outcome) {
-        let Self { parts, team, scratch } = self;
+        let Self { parts, team, scratch, .. } = self;
         scratch.normed.reset(batch.sampled.len(), scratch.x.width());
         for (i, (row, _)) in batch.sampled.iter().enumerate() {
             parts.norm.forward_row(scratch.x.row(*row), scratch.normed.row_mut(i));
@@ -163,6 +168,10 @@ impl Decoder {
 impl Model for Decoder {
     fn spec(&self) -> &Spec {
         &self.parts.spec
+    }
+
+    fn weights(&self) -> WeightSizes {
+        self.weights
     }
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {

@@ -17,6 +17,7 @@ mod qwen2;
 mod qwen3;
 mod smollm3;
 mod source;
+mod weight_sizes;
 pub(in crate::engine) mod weights;
 
 use std::{fmt, num::NonZeroUsize};
@@ -24,6 +25,7 @@ use std::{fmt, num::NonZeroUsize};
 use blueprint::Blueprint;
 pub use quantize::{Quantize, UnknownQuantize};
 pub use source::Source;
+pub use weight_sizes::WeightSizes;
 use weights::Weights;
 
 use super::{
@@ -82,6 +84,11 @@ pub struct Best {
 /// A causal decoder.
 pub trait Model: Send {
     fn spec(&self) -> &Spec;
+
+    /// What a step reads of the weights, and computes with them; zeros where it is not known.
+    fn weights(&self) -> WeightSizes {
+        WeightSizes::default()
+    }
 
     /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves what is wanted of the sampled rows
     /// in `outcome`.
@@ -156,39 +163,31 @@ impl Architecture {
 }
 
 /// How a model is loaded.
-pub struct LoadOptions<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
     /// Threads of the team that computes.
     pub threads: NonZeroUsize,
     /// Float weights are turned into this.
     pub quantize: Option<Quantize>,
     /// Positions that will be served at most: models with two ropes take the one for short contexts if it suffices.
     pub context: Option<usize>,
-    /// Called after every tensor.
-    pub progress: &'a dyn Fn(Progress),
 }
 
-impl LoadOptions<'_> {
+impl LoadOptions {
     /// As the files are, for a team of `threads`.
     pub fn new(threads: NonZeroUsize) -> Self {
-        Self { threads, quantize: None, context: None, progress: &|_| {} }
+        Self { threads, quantize: None, context: None }
     }
-}
-
-/// How far the loading of a model is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    pub done_bytes: u64,
-    pub total_bytes: u64,
 }
 
 /// Loads a model: weights are read, packed by all threads of its team, and tried once, so that the first request is as
 /// fast as the next. The source is not needed afterwards.
-pub fn load(source: &Source, options: &LoadOptions) -> Result<Box<dyn Model>, LoadError> {
+pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, LoadError> {
     let architecture = source.architecture()?;
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
     let weights = Weights::new(source, architecture.name(), &team, options);
     let parts = decoder::Parts::load(&weights, architecture.blueprint(&weights)?)?;
-    let mut model = decoder::Decoder::new(parts, team);
+    let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(source, options.quantize));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))
 }

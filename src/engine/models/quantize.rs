@@ -11,7 +11,10 @@ use candle_core::{
     quantized::{GgmlDType, QTensor},
 };
 
-use crate::engine::{gguf::TensorType, team::Team};
+use crate::engine::{
+    gguf::{self, TensorType},
+    team::Team,
+};
 
 /// Rows that a thread takes at once.
 const CHUNK_ROWS: usize = 32;
@@ -59,6 +62,17 @@ impl fmt::Display for UnknownQuantize {
 impl std::error::Error for UnknownQuantize {}
 
 impl Quantize {
+    /// Bytes that a tensor will take.
+    pub(super) fn bytes(self, tensor: &gguf::Tensor) -> usize {
+        match tensor.shape[..] {
+            [rows, inputs] if tensor.dtype.is_float() => match self.target(tensor.name, inputs) {
+                Some(target) => rows * (inputs / target.block_size() * target.type_size()),
+                None => tensor.bytes,
+            },
+            _ => tensor.bytes,
+        }
+    }
+
     /// What matrix `name`, with rows of `inputs` values, is turned into; `None` leaves it as it is.
     pub(super) fn target(self, name: &str, inputs: usize) -> Option<GgmlDType> {
         let wanted = match self {

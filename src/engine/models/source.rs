@@ -67,6 +67,14 @@ impl Source {
         }
     }
 
+    /// How far the loading of the tensors is, 0 to 1; another thread may ask while one loads.
+    pub fn read_share(&self) -> f32 {
+        match self {
+            Self::Gguf(gguf) => gguf.read_share(),
+            Self::Directory(directory) => directory.read_share(),
+        }
+    }
+
     pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
         match self {
             Self::Gguf(gguf) => Ok(Tokenizer::from_gguf(gguf.metadata())?),
@@ -80,9 +88,7 @@ impl Source {
             Self::Gguf(gguf) => gguf.metadata().find::<&str>("tokenizer.chat_template")?.map(str::to_owned),
             Self::Directory(directory) => directory.chat_template()?,
         };
-        let Some(source) = source else { return Ok(None) };
-        let spelt = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
-        Ok(Some(ChatTemplate::new(&source, &spelt(tokenizer.bos()), &spelt(tokenizer.eos()))?))
+        Ok(source.map(|source| ChatTemplate::for_tokenizer(&source, tokenizer)).transpose()?)
     }
 
     /// How rotary pairs lie in the weights of the llama family: GGUF permutes them so that neighbours are turned

@@ -1,11 +1,11 @@
 //! Takes keys and tensors out of a model's source, checked against what the model expects of them.
 
-use std::{borrow::Cow, cell::Cell};
+use std::borrow::Cow;
 
 use candle_core::quantized::GgmlDType;
 
 use super::{
-    LoadError, LoadOptions, Progress, Source,
+    LoadError, LoadOptions, Source,
     layout::{MatrixNames, VectorName},
     quantize,
 };
@@ -20,16 +20,13 @@ pub struct Weights<'a> {
     /// Prefix of the architecture's keys.
     architecture: &'static str,
     team: &'a Team,
-    options: &'a LoadOptions<'a>,
-    done_bytes: Cell<u64>,
-    total_bytes: u64,
+    options: LoadOptions,
 }
 
 impl<'a> Weights<'a> {
     /// `team` quantises, where that is wanted.
-    pub fn new(source: &'a Source, architecture: &'static str, team: &'a Team, options: &'a LoadOptions) -> Self {
-        let total_bytes = source.tensors().map(|tensor| tensor.bytes as u64).sum();
-        Self { source, architecture, team, options, done_bytes: Cell::new(0), total_bytes }
+    pub fn new(source: &'a Source, architecture: &'static str, team: &'a Team, options: LoadOptions) -> Self {
+        Self { source, architecture, team, options }
     }
 
     /// How rotary pairs lie in the weights of the llama family.
@@ -112,7 +109,7 @@ impl<'a> Weights<'a> {
         if !tensor.dtype.is_float() {
             return Err(LoadError::Type { tensor: name.into(), dtype: tensor.dtype });
         }
-        Ok(tensor.dtype.to_floats(&self.read(&tensor)?))
+        Ok(tensor.dtype.to_floats(&tensor.read()?))
     }
 
     pub fn norm(&self, name: &VectorName, eps: f32) -> Result<RmsNorm, LoadError> {
@@ -126,7 +123,7 @@ impl<'a> Weights<'a> {
         let tensor = self.tensor(&name, &[outputs, inputs])?;
         let dtype =
             ggml_dtype(tensor.dtype).ok_or_else(|| LoadError::Type { tensor: name.clone(), dtype: tensor.dtype })?;
-        let data = self.read(&tensor)?;
+        let data = tensor.read()?;
         let wanted = self.options.quantize.filter(|_| tensor.dtype.is_float());
         match wanted.and_then(|quantize| quantize.target(&name, inputs)) {
             Some(target) => match quantize::quantize(self.team, tensor.dtype, &data, inputs, target) {
@@ -135,14 +132,6 @@ impl<'a> Weights<'a> {
             },
             None => Ok(Matrix { dtype, data }),
         }
-    }
-
-    /// A tensor's bytes; tells the caller of the load how far it is.
-    fn read(&self, tensor: &Tensor<'a>) -> Result<Cow<'a, [u8]>, LoadError> {
-        let data = tensor.read()?;
-        self.done_bytes.set(self.done_bytes.get() + data.len() as u64);
-        (self.options.progress)(Progress { done_bytes: self.done_bytes.get(), total_bytes: self.total_bytes });
-        Ok(data)
     }
 
     /// The biases of all matrices, end to end; `None` if they have none.
