@@ -23,7 +23,7 @@ pub(in crate::engine) mod weights;
 use std::{fmt, num::NonZeroUsize};
 
 use blueprint::Blueprint;
-pub use quantize::{Quantize, UnknownQuantize};
+pub use quantize::Quantize;
 pub use source::Source;
 pub use weight_sizes::WeightSizes;
 use weights::Weights;

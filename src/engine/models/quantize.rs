@@ -1,10 +1,6 @@
 //! Weights made smaller while they are loaded.
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{
     Device, Tensor,
@@ -27,39 +23,6 @@ pub enum Quantize {
     /// 4.5 bits a weight; embeddings and output head 6.6.
     Q4K,
 }
-
-impl FromStr for Quantize {
-    type Err = UnknownQuantize;
-
-    fn from_str(name: &str) -> Result<Self, UnknownQuantize> {
-        match name {
-            "q8_0" => Ok(Self::Q8_0),
-            "q4_k" => Ok(Self::Q4K),
-            other => Err(UnknownQuantize(other.into())),
-        }
-    }
-}
-
-impl fmt::Display for Quantize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Q8_0 => "q8_0",
-            Self::Q4K => "q4_k",
-        })
-    }
-}
-
-/// No format that weights are quantised to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownQuantize(pub String);
-
-impl fmt::Display for UnknownQuantize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "weights can't be quantised to {:?}, only to \"q8_0\" or \"q4_k\"", self.0)
-    }
-}
-
-impl std::error::Error for UnknownQuantize {}
 
 impl Quantize {
     /// Bytes that a tensor will take.
