@@ -351,3 +351,6 @@ fn around(post_processor: Option<&Value>) -> Result<[Option<&str>; 2], Tokenizer
     }
     Ok(around)
 }
+
+#[cfg(test)]
+mod tests;
