@@ -7,9 +7,9 @@ use std::{env, error::Error, num::NonZeroUsize, path::Path, time::Instant};
 use sconce::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
-    gguf::Gguf,
     kv_cache::KvCache,
-    models, prepare_process,
+    models::{self, LoadOptions, Source},
+    prepare_process,
     team::available_threads,
 };
 
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let threads = args.next().map_or(Ok(available_threads()), |n| n.parse::<NonZeroUsize>())?;
     let start = Instant::now();
-    let mut model = models::load(&Gguf::open(Path::new(&path))?, threads)?;
+    let mut model = models::load(&Source::open(Path::new(&path))?, LoadOptions::new(threads))?;
     println!("loaded in {:.1} s, {threads} threads", start.elapsed().as_secs_f64());
     let mut cache = KvCache::new(model.spec(), WIDTH_MAX * BLOCKS);
     let vocabulary = model.spec().vocabulary;

@@ -20,7 +20,8 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Settings come from flags, else from the environment (SCONCE_HOST, SCONCE_PORT, SCONCE_MODEL, SCONCE_THREADS, SCONCE_CONTEXT,
-SCONCE_KV_MEMORY, SCONCE_RUNNING_MAX, SCONCE_LOOPS, SCONCE_ALLOW_OPEN, SCONCE_CONFIG), else from ./models.toml.
+SCONCE_KV_MEMORY, SCONCE_RUNNING_MAX, SCONCE_QUANTIZE, SCONCE_KV_TYPE, SCONCE_PREFIX_CACHE, SCONCE_SPECULATION,
+SCONCE_LOOPS, SCONCE_ALLOW_OPEN, SCONCE_CONFIG), else from ./models.toml.
 
 Exit codes: 0 done, 1 failed while running (port taken, ...), 2 wrong usage, 78 wrong configuration or unusable model file.";
 
@@ -78,6 +79,18 @@ pub struct ModelArgs {
     /// Bound on the gap between tokens of running streams while prompts are read, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub gap_ms: Option<i64>,
+    /// Quantise float weights at load: q8_0 or q4_k [default: as the file has them].
+    #[arg(long, value_name = "TYPE")]
+    pub quantize: Option<String>,
+    /// Keep keys and values as f16 or q8_0 [default: f16].
+    #[arg(long, value_name = "TYPE")]
+    pub kv_type: Option<String>,
+    /// Share the keys and values of prompts that begin alike [default: true].
+    #[arg(long, value_name = "BOOL")]
+    pub prefix_cache: Option<bool>,
+    /// Guess tokens from the text so far: on, off, or auto, when it pays [default: auto].
+    #[arg(long, value_name = "WHEN")]
+    pub speculation: Option<String>,
     /// Chat template (Jinja) to use instead of the model's own.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
@@ -161,6 +174,10 @@ impl ModelArgs {
             kv_memory: self.kv_memory.map(Size::Text),
             running_max: self.running_max,
             gap_ms: self.gap_ms,
+            quantize: self.quantize,
+            kv_type: self.kv_type,
+            prefix_cache: self.prefix_cache,
+            speculation: self.speculation,
             template: self.template,
         }
     }

@@ -1,8 +1,9 @@
-//! `sconce serve`: binds, answers probes while the model loads, serves until a signal, drains.
+//! `sconce serve`: binds, answers probes while the model loads, serves until a signal, drains. SIGHUP replaces the model.
 
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -18,15 +19,18 @@ use super::{
     args::ServeArgs,
     configure,
     load::{self, Loaded},
+    reload::{Hangups, Reloader},
 };
 
 /// Streams that outlive the drain are told so, and get this long to read it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let config = configure(args.common, args.server.into_flags(args.model), "info")?;
-    let settings = &config.server;
-    let server = bind(settings)?;
+    let (config, sources) = configure(args.common, args.server.into_flags(args.model), "info")?;
+    let settings = config.server.clone();
+    let cant_watch = |error| Failure::Run(format!("can't watch for signals: {error}"));
+    let hangups = Hangups::watch().map_err(cant_watch)?;
+    let server = bind(&settings)?;
     let address = server.local_addr();
     let hosts = address.ip().is_loopback().then(|| settings.hosts.clone());
     let api =
@@ -35,16 +39,17 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let running = server.start(api::router(&api)).map_err(|error| Failure::Run(format!("can't serve: {error}")))?;
     api.watch(running.handle());
 
-    let loaded = load::load(&config)?;
-    api.set_backend(loaded.served.clone());
+    let loaded = load::load_showing(&config, &|share| api.set_loading_share(share))?;
     // Nobody may be reading: that is no reason not to serve.
-    let _ = greet(address, &loaded, settings);
+    let _ = greet(address, &loaded, &settings);
+    let reloader = Reloader::new(Arc::clone(&api), sources, config, loaded);
+    let (engines, drain_timeout) = (reloader.engines(), settings.drain_timeout);
+    reloader.start(hangups).map_err(cant_watch)?;
 
-    let (engine, drain_timeout) = (loaded.engine, settings.drain_timeout);
     let drain = move || {
         api.set_draining();
         // Takes nothing new, lets what runs finish, and tells the rest before the connections are cut.
-        let finish = move || engine.shutdown(drain_timeout);
+        let finish = move || engines.shutdown(drain_timeout);
         if let Err(error) = thread::Builder::new().name("drain".to_owned()).spawn(finish) {
             log::warn!("streams that outlive the drain will be cut without a word: {error}");
         }
