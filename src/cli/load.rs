@@ -24,7 +24,7 @@ use crate::{
         kv_cache::KvCache,
         models::{self, Architecture, Model},
         team,
-        tokenizer::Tokenizer,
+        tokenizer::{Markup, Special, Tokenizer},
     },
 };
 
@@ -56,6 +56,13 @@ pub struct InMemory {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     fingerprint: Fingerprint,
+}
+
+impl InMemory {
+    /// What the model wants before every text, if anything.
+    pub fn first_token(&self) -> Option<u32> {
+        self.tokenizer.encode("", Special::Add, Markup::Literal).first().copied()
+    }
 }
 
 /// A model file that has been opened and understood, but for its weights.
