@@ -30,14 +30,14 @@ fn header(page: &mut String, Report { version, machine, model, .. }: &Report) ->
     )?;
     let (one, all) = (machine.one_thread, machine.all_threads);
     let together = format!("{} threads", machine.threads);
-    writeln!(page, "{:<34}{:>10}{together:>12}", "The machine at most", "1 thread")?;
+    writeln!(page, "{:<40}{:>10}{together:>12}", "The machine at most", "1 thread")?;
     let rows = [
         ("memory read, GB/s".to_owned(), one.read_gb_per_second, all.read_gb_per_second),
         (format!("int8, GMAC/s ({})", machine.int8), one.int8_gmac_per_second, all.int8_gmac_per_second),
         ("f32, GMAC/s".to_owned(), one.f32_gmac_per_second, all.f32_gmac_per_second),
     ];
     for (what, one, all) in rows {
-        writeln!(page, "  {what:<32}{one:>10.1}{all:>12.1}")?;
+        writeln!(page, "  {what:<38}{one:>10.1}{all:>12.1}")?;
     }
     Ok(())
 }
