@@ -2,7 +2,10 @@
 //!
 //! Knows no printing and no files.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use crate::engine::{
     EngineConfig,
@@ -25,6 +28,15 @@ pub enum Case {
     Prefill { tokens: usize },
     /// A token for each of `width` sequences a step, behind `depth` tokens each.
     Decode { width: usize, depth: usize },
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefill { tokens } => write!(f, "prefill of {tokens} tokens"),
+            Self::Decode { width, depth } => write!(f, "decode of {width} behind {depth} tokens"),
+        }
+    }
 }
 
 impl Case {

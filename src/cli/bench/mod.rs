@@ -91,16 +91,13 @@ fn measure(
         cases.iter().partition(|case| case.context() <= info.context && kv_bytes(case) <= kv_bytes_max);
     for case in left_out {
         let needed = show_bytes(kv_bytes(case));
-        log::warn!("left out: {case:?} needs a context of {} tokens and {needed} for KV", case.context());
+        log::warn!("left out: {case} needs a context of {} tokens and {needed} for KV", case.context());
     }
     let blocks = fit.iter().map(|case| case.blocks()).max().unwrap_or(1);
     let mut bench = Bench::new(&mut *model, blocks);
     let (mut done, all) = (0, fit.len() * (repeat + 1));
     for &&case in &fit {
-        let what = match case {
-            Case::Prefill { tokens } => format!("prefill of {tokens} tokens"),
-            Case::Decode { width, depth } => format!("decode of {width} behind {depth} tokens"),
-        };
+        let what = case.to_string();
         let samples = bench.time(case, repeat, || {
             done += 1;
             progress.bar(&what, done as f32 / all as f32);
