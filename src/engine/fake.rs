@@ -88,13 +88,8 @@ impl HashModel {
         }
     }
 
-    /// The token after a segment.
-    pub fn next_token(&self, segment: &Segment) -> u32 {
-        self.token_after(segment, segment.first_row + segment.rows - 1)
-    }
-
     /// The token after one row of a segment.
-    fn token_after(&self, segment: &Segment, row: usize) -> u32 {
+    pub fn token_after(&self, segment: &Segment, row: usize) -> u32 {
         let tokens = segment.start + row - segment.first_row + 1;
         let visible = (0..tokens).map(|position| self.slots[slot(&segment.blocks, position)]);
         choose(visible, self.choices)
