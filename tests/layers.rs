@@ -64,7 +64,8 @@ fn the_engine_names_no_http() {
 
 #[test]
 fn scheduler_and_blocks_name_no_clock_and_no_tensor() {
-    let scheduler = ["mod", "clients", "pace", "plan", "queue", "room", "width"].map(|part| format!("scheduler/{part}"));
+    let scheduler =
+        ["mod", "clients", "pace", "plan", "queue", "room", "width"].map(|part| format!("scheduler/{part}"));
     let beside = ["blocks", "prefix", "sequence", "speculation"].map(String::from);
     for part in scheduler.iter().chain(&beside) {
         check(
