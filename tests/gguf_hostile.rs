@@ -128,7 +128,7 @@ fn a_valid_file_reads_as_it_was_written() {
     assert_eq!(meta.find::<u32>("absent").unwrap(), None);
     assert_eq!(meta.keys().count(), 8);
     let c = gguf.tensor("c").unwrap();
-    assert_eq!((c.dtype, c.shape.as_slice(), c.data.len()), (TensorType::Bf16, &[1, 2, 1, 3][..], 12));
+    assert_eq!((c.dtype, c.shape.as_slice(), c.bytes), (TensorType::Bf16, &[1, 2, 1, 3][..], 12));
     assert_eq!(gguf.tensors().map(|t| t.name.to_string()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert!(gguf.tensor("d").is_none());
 }
@@ -144,7 +144,7 @@ fn candle_agrees() {
         let info = &theirs.tensor_infos[tensor.name];
         assert_eq!(info.shape.dims(), tensor.shape, "{}", tensor.name);
         let at = (theirs.tensor_data_offset + info.offset) as usize;
-        assert_eq!(&bytes[at..at + tensor.data.len()], tensor.data, "{}", tensor.name);
+        assert_eq!(bytes[at..at + tensor.bytes], *tensor.read().unwrap(), "{}", tensor.name);
     }
 
     let mut written = Cursor::new(Vec::new());
@@ -266,6 +266,44 @@ fn paths_that_are_no_model() {
     assert_eq!(opened.unwrap(), 3);
 }
 
+/// A file that is cut after it was opened: an error for the tensors that are gone, the others can be read.
+#[test]
+fn cut_while_it_is_read() {
+    let path = std::env::temp_dir().join(format!("sconce-cut-{}.gguf", std::process::id()));
+    let bytes = valid();
+    fs::write(&path, &bytes).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(bytes.len() as u64 - 1).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(gguf.file_bytes(), bytes.len() as u64);
+    assert_eq!(gguf.tensor("a").unwrap().read().unwrap().len(), 34 * 4);
+    // The writer pads the last tensor's 12 bytes to 32: cut into those.
+    file.set_len(bytes.len() as u64 - 21).unwrap();
+    let error = gguf.tensor("c").unwrap().read().unwrap_err().to_string();
+    assert!(error.contains("cut short: the data of tensor \"c\"") && error.ends_with("11 are left"), "{error}");
+}
+
+/// Keys longer than what is read at first.
+#[test]
+fn a_long_head() {
+    let path = std::env::temp_dir().join(format!("sconce-long-{}.gguf", std::process::id()));
+    let (small, long) = ("x".repeat(1 << 20), "y".repeat(20 << 20));
+    let mut file = GgufWriter::new();
+    for i in 0..18 {
+        file.str(&format!("small.{i}"), &small);
+    }
+    let bytes = file.str("long", &long).tensor("a", TensorType::F32, &[3], &[7; 12]).to_bytes();
+    fs::write(&path, &bytes).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    fs::write(&path, &bytes[..30 << 20]).unwrap();
+    let cut = Gguf::open(&path).unwrap_err().to_string();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(gguf.metadata().str("long").unwrap().len(), long.len());
+    assert!(gguf.metadata().str("small.17").unwrap() == small);
+    assert!(cut.contains("cut short: the value of key \"long\""), "{cut}");
+}
+
 /// Changes bytes of a valid file at random: whatever comes out is read or refused, and what is read can be looked at.
 #[test]
 fn random_damage() {
@@ -285,7 +323,7 @@ fn random_damage() {
         for key in gguf.metadata().keys() {
             gguf.metadata().value(key).unwrap_or_else(|| panic!("seed {seed}: {key:?} has no value"));
         }
-        let total: usize = gguf.tensors().map(|tensor| tensor.data.len()).sum();
+        let total: usize = gguf.tensors().map(|tensor| tensor.read().unwrap().len()).sum();
         assert!(total <= damaged.len(), "seed {seed}");
         Tokenizer::from_gguf(gguf.metadata()).unwrap_err();
     }

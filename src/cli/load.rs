@@ -76,7 +76,7 @@ pub fn inspect(model: &ModelConfig) -> Result<Vec<(&'static str, String)>, Failu
     let context: Option<u32> = gguf.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
     Ok(vec![
         ("architecture", architecture.to_owned()),
-        ("weights", format!("{} parameters, {}", count(parameters(&gguf)), show_bytes(gguf.file_bytes() as u64))),
+        ("weights", format!("{} parameters, {}", count(parameters(&gguf)), show_bytes(gguf.file_bytes()))),
         ("context", context.map_or("unknown".to_owned(), |n| format!("{n} tokens"))),
         ("vocabulary", format!("{} tokens", tokenizer.vocabulary())),
         ("chat", if template.is_some() { "has a template" } else { "has no template" }.to_owned()),
@@ -171,12 +171,7 @@ fn summary(
         ("model", format!("{} ({origin})", model.name)),
         (
             "weights",
-            format!(
-                "{}, {} parameters, {}",
-                spec.architecture,
-                count(parameters(gguf)),
-                show_bytes(gguf.file_bytes() as u64)
-            ),
+            format!("{}, {} parameters, {}", spec.architecture, count(parameters(gguf)), show_bytes(gguf.file_bytes())),
         ),
         ("context", format!("{} tokens{cut}", room.context)),
         (

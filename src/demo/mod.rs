@@ -14,7 +14,7 @@
 //! `tests/demo_questions.rs` asks it 20 questions whose phrasings (`tests/data/demo_questions.json`) are kept out of
 //! that text. Knows nothing of the engine: these are only bytes.
 
-/// Placed as a mapped file is, at the start of a page, so that kernels find every tensor as aligned as GGUF aligns it.
+/// Placed at the start of a page, so that kernels find every tensor as aligned as GGUF aligns it.
 #[repr(C, align(4096))]
 struct PageAligned<T: ?Sized>(T);
 

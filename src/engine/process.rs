@@ -39,7 +39,7 @@ fn keep_freed_memory() {}
 
 /// Lets other threads run before the calling one where cores are short: an event loop that wakes should answer at once,
 /// not when a compute thread has used up its turn.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub(super) fn give_way() {
     /// Half-way to the lowest priority: about a tenth of an ordinary thread's weight.
     const NICE: libc::c_int = 10;
@@ -49,5 +49,5 @@ pub(super) fn give_way() {
 }
 
 /// Elsewhere priority is the whole process's.
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 pub(super) fn give_way() {}

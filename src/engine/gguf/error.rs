@@ -5,7 +5,7 @@ use std::{fmt, io};
 /// Why a GGUF file can't be used. The text says what and where; the caller adds the path.
 #[derive(Debug)]
 pub enum GgufError {
-    /// Opening or mapping failed.
+    /// Opening or reading failed.
     Io(io::Error),
     /// A directory, a pipe, a device.
     NotAFile,

@@ -1,10 +1,11 @@
-//! GGUF model files: a strict reader over mapped (or embedded) bytes, and a small writer.
+//! GGUF model files: a strict reader of files and of embedded bytes, and a small writer.
 //!
 //! Knows the container (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little endian):
 //! metadata, tensor names, shapes, formats and where their bytes are. Knows nothing of models.
 //!
 //! A file is not trusted: every count, length, offset and size is checked against the bytes that are really there
 //! before it is used, so a broken or hostile file gives one [`GgufError`] and costs no more memory than its own size.
+//! Nothing is mapped: a file that somebody cuts while it is read gives an error, too, and not a signal (SIGBUS).
 //!
 //! ```text
 //! magic version | tensor count, key count | keys and values | tensor names, shapes, types, offsets | padding | data
@@ -16,7 +17,7 @@ mod metadata;
 mod tensor_type;
 mod write;
 
-use std::{fs, ops::Deref, path::Path, sync::Arc};
+use std::{borrow::Cow, fs, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use cursor::Cursor;
 pub use error::GgufError;
@@ -32,11 +33,14 @@ const ALIGNMENT_MAX: u32 = 65_536;
 const TENSORS_MAX: u64 = 1 << 20;
 /// ggml's `GGML_MAX_DIMS`.
 const DIMENSIONS_MAX: u32 = 4;
+/// What is read of a file before its data is asked for; more if keys and tensor table are longer. Vocabularies of a
+/// quarter of a million tokens fit.
+const HEAD_BYTES: u64 = 16 << 20;
 
-/// An open model file. Cheap to clone; the bytes stay as long as one clone lives.
+/// An open model file: its head in memory, its tensors where they were. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gguf {
-    bytes: Bytes,
+    source: Arc<Source>,
     metadata: Metadata,
     /// In the file's order.
     tensors: Arc<[TensorInfo]>,
@@ -44,15 +48,28 @@ pub struct Gguf {
     by_name: Arc<[u32]>,
 }
 
-/// A tensor's name, shape and bytes.
-#[derive(Debug, Clone, PartialEq)]
+/// A tensor's name and shape, and the way to its bytes.
+#[derive(Debug, Clone)]
 pub struct Tensor<'a> {
     pub name: &'a str,
     pub dtype: TensorType,
     /// Outermost dimension first: a matrix that ggml calls `ne = [k, n]` is `[n, k]`, `n` rows of `k` values.
     pub shape: Vec<usize>,
-    /// All rows, end to end, in blocks of [`TensorType::block_bytes`].
-    pub data: &'a [u8],
+    /// Size of its data.
+    pub bytes: usize,
+    offset: u64,
+    source: &'a Source,
+}
+
+impl<'a> Tensor<'a> {
+    /// All rows, end to end, in blocks of [`TensorType::block_bytes`]: read from the file, or lent if it is embedded.
+    ///
+    /// # Errors
+    /// The file can't be read, or has been cut since it was opened.
+    pub fn read(&self) -> Result<Cow<'a, [u8]>, GgufError> {
+        let what = || format!("the data of tensor {:?}", self.name);
+        self.source.read(self.offset, self.bytes, &what)
+    }
 }
 
 #[derive(Debug)]
@@ -66,26 +83,34 @@ struct TensorInfo {
 }
 
 impl Gguf {
-    /// Maps the file at `path` and checks all of it but the weights' values.
-    ///
-    /// The mapping shows the file as it is on disk: replace a model by renaming a new file over it, since shortening
-    /// a mapped file ends the process (SIGBUS).
+    /// Opens the file at `path` and checks all of it but the weights' values.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         // Asked before opening: to open a pipe would wait for its writer.
         if !fs::metadata(path)?.is_file() {
             return Err(GgufError::NotAFile);
         }
         let file = fs::File::open(path)?;
-        // SAFETY: the mapping is read-only and private, and all access goes through bounds-checked slices of its
-        // fixed length. Another process that writes to the file while it is served can change values under us; that
-        // is the documented condition of serving a file in place, here and in every other server that maps models.
-        let map = unsafe { memmap2::Mmap::map(&file)? };
-        Self::read(Bytes(Arc::new(Source::Mapped(map))))
+        let bytes = file.metadata()?.len();
+        let source = Source::File { file, bytes };
+        let mut head_bytes = HEAD_BYTES.min(bytes);
+        loop {
+            let head = source.read(0, head_bytes as usize, &|| "the head".into())?;
+            match Head::read(&Arc::new(head.into_owned().into())) {
+                Err(GgufError::Truncated { what, at, needed, .. }) if head_bytes < bytes => {
+                    let left = bytes.saturating_sub(at as u64);
+                    if needed > left {
+                        return Err(GgufError::Truncated { what, at, needed, left: left as usize });
+                    }
+                    head_bytes = (4 * head_bytes).max(at as u64 + needed).min(bytes);
+                }
+                head => return Self::new(head?, source),
+            }
+        }
     }
 
     /// Reads a file that is part of the program.
     pub fn from_static(bytes: &'static [u8]) -> Result<Self, GgufError> {
-        Self::read(Bytes(Arc::new(Source::Static(bytes))))
+        Self::new(Head::read(&Arc::new(bytes.into()))?, Source::Static(bytes))
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -104,33 +129,25 @@ impl Gguf {
     }
 
     /// The file's size in bytes.
-    pub fn file_bytes(&self) -> usize {
-        self.bytes.len()
+    pub fn file_bytes(&self) -> u64 {
+        self.source.bytes()
     }
 
     fn view<'a>(&'a self, info: &'a TensorInfo) -> Tensor<'a> {
-        let at = info.offset as usize;
         Tensor {
             name: &info.name,
             dtype: info.dtype,
             shape: info.shape.clone(),
-            data: &self.bytes[at..at + info.bytes],
+            bytes: info.bytes,
+            offset: info.offset,
+            source: &self.source,
         }
     }
 
-    fn read(bytes: Bytes) -> Result<Self, GgufError> {
-        let mut cursor = Cursor::new(&bytes, 0);
-        let (tensor_count, key_count) = read_header(&mut cursor)?;
-        let metadata = Metadata::read(&bytes, &mut cursor, key_count)?;
-        let alignment = read_alignment(&metadata)?;
-
-        let mut tensors = Vec::new();
-        for index in 0..tensor_count {
-            tensors.push(TensorInfo::read(&mut cursor, index, alignment)?);
-        }
-        let data_start = cursor.position().next_multiple_of(alignment as usize);
+    /// Finds every tensor's place in the file.
+    fn new(Head { metadata, mut tensors, data_start }: Head, source: Source) -> Result<Self, GgufError> {
         for info in &mut tensors {
-            info.place(data_start, bytes.len())?;
+            info.place(data_start, source.bytes())?;
         }
         refuse_overlaps(&tensors)?;
 
@@ -140,7 +157,30 @@ impl Gguf {
         if let Some(twice) = by_name.windows(2).find(|pair| name(&pair[0]) == name(&pair[1])) {
             return Err(GgufError::invalid(format!("tensor {:?}", name(&twice[0])), "given twice"));
         }
-        Ok(Self { metadata, tensors: tensors.into(), by_name: by_name.into(), bytes })
+        Ok(Self { metadata, tensors: tensors.into(), by_name: by_name.into(), source: Arc::new(source) })
+    }
+}
+
+/// What stands before the data.
+struct Head {
+    metadata: Metadata,
+    /// Their offsets still within the data section.
+    tensors: Vec<TensorInfo>,
+    data_start: usize,
+}
+
+impl Head {
+    /// `bytes` are the file's first.
+    fn read(bytes: &Bytes) -> Result<Self, GgufError> {
+        let mut cursor = Cursor::new(bytes, 0);
+        let (tensor_count, key_count) = read_header(&mut cursor)?;
+        let metadata = Metadata::read(bytes, &mut cursor, key_count)?;
+        let alignment = read_alignment(&metadata)?;
+        let mut tensors = Vec::new();
+        for index in 0..tensor_count {
+            tensors.push(TensorInfo::read(&mut cursor, index, alignment)?);
+        }
+        Ok(Self { metadata, tensors, data_start: cursor.position().next_multiple_of(alignment as usize) })
     }
 }
 
@@ -225,18 +265,18 @@ impl TensorInfo {
     }
 
     /// Turns the offset within the data section into one within the file, where all of its bytes must be.
-    fn place(&mut self, data_start: usize, file_bytes: usize) -> Result<(), GgufError> {
+    fn place(&mut self, data_start: usize, file_bytes: u64) -> Result<(), GgufError> {
         let start = self.offset.checked_add(data_start as u64);
-        let fits = start.and_then(|start| start.checked_add(self.bytes as u64)).is_some_and(|e| e <= file_bytes as u64);
+        let fits = start.and_then(|start| start.checked_add(self.bytes as u64)).is_some_and(|end| end <= file_bytes);
         match start {
             Some(start) if fits => {
                 self.offset = start;
                 Ok(())
             }
             _ => {
-                let at = start.and_then(|start| usize::try_from(start).ok()).unwrap_or(usize::MAX);
-                let what = format!("the data of tensor {:?}", self.name);
-                Err(GgufError::Truncated { what, at, needed: self.bytes as u64, left: file_bytes.saturating_sub(at) })
+                let at = start.unwrap_or(u64::MAX);
+                let (what, left) = (format!("the data of tensor {:?}", self.name), file_bytes.saturating_sub(at));
+                Err(GgufError::Truncated { what, at: at as usize, needed: self.bytes as u64, left: left as usize })
             }
         }
     }
@@ -255,23 +295,43 @@ fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// The bytes of a file, shared by all that point into it.
-#[derive(Debug, Clone)]
-struct Bytes(Arc<Source>);
+/// The first bytes of a file, shared by all that point into them.
+type Bytes = Arc<Cow<'static, [u8]>>;
 
+/// Where a file's bytes are.
 #[derive(Debug)]
 enum Source {
     Static(&'static [u8]),
-    Mapped(memmap2::Mmap),
+    File {
+        file: fs::File,
+        /// When it was opened.
+        bytes: u64,
+    },
 }
 
-impl Deref for Bytes {
-    type Target = [u8];
+impl Source {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Static(bytes) => bytes.len() as u64,
+            Self::File { bytes, .. } => *bytes,
+        }
+    }
 
-    fn deref(&self) -> &[u8] {
-        match &*self.0 {
-            Source::Static(bytes) => bytes,
-            Source::Mapped(map) => map,
+    /// `count` bytes from `at` on, which were there when the file was opened.
+    fn read(&self, at: u64, count: usize, what: &dyn Fn() -> String) -> Result<Cow<'_, [u8]>, GgufError> {
+        match self {
+            Self::Static(bytes) => Ok(bytes[at as usize..][..count].into()),
+            Self::File { file, .. } => {
+                let mut buffer = vec![0; count];
+                match file.read_exact_at(&mut buffer, at) {
+                    Ok(()) => Ok(buffer.into()),
+                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                        let left = file.metadata()?.len().saturating_sub(at) as usize;
+                        Err(GgufError::Truncated { what: what(), at: at as usize, needed: count as u64, left })
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            }
         }
     }
 }

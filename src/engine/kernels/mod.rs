@@ -11,6 +11,7 @@ mod avx2;
 mod avx512;
 mod dot;
 mod glu;
+pub mod matmul;
 mod norm;
 mod portable;
 mod simd;
@@ -20,6 +21,7 @@ use std::sync::OnceLock;
 use half::{bf16, f16};
 
 use super::kv_cache::PagedHead;
+use matmul::Matmul;
 
 /// Queries that [`Kernels::attend`] takes at once.
 pub const MAX_QUERIES: usize = 8;
@@ -36,11 +38,12 @@ pub struct Kernels {
     dot_f32: unsafe fn(&[f32], &[f32], &mut [f32]),
     dot_f16: unsafe fn(&[f32], &[f16], &mut [f32]),
     dot_bf16: unsafe fn(&[f32], &[bf16], &mut [f32]),
+    matmul: &'static Matmul,
 }
 
 /// Instantiates the kernels of a tier inside functions that carry its CPU features.
 macro_rules! tier {
-    ($table:ident, $name:literal, $simd:ty $(, $features:literal)?) => {
+    ($table:ident, $name:literal, $simd:ty, $matmul:expr $(, $features:literal)?) => {
         static $table: Kernels = {
             $(#[target_feature(enable = $features)])?
             unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
@@ -77,16 +80,18 @@ macro_rules! tier {
                 // SAFETY: as above.
                 unsafe { dot::dot_rows::<$simd, bf16>(x, weights, out) }
             }
-            Kernels { name: $name, rms_norm, silu_mul, attend, narrow, dot_f32, dot_f16, dot_bf16 }
+            Kernels { name: $name, rms_norm, silu_mul, attend, narrow, dot_f32, dot_f16, dot_bf16, matmul: &$matmul }
         };
     };
 }
 
-tier!(PORTABLE, "portable", portable::Portable);
+tier!(PORTABLE, "portable", portable::Portable, matmul::SCALAR);
 #[cfg(target_arch = "x86_64")]
-tier!(AVX2, "avx2", avx2::Avx2, "avx2,fma,f16c");
+tier!(AVX2, "avx2", avx2::Avx2, matmul::AVX2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-tier!(AVX512, "avx512", avx512::Avx512, "avx512f,avx512bw,avx2,fma,f16c");
+tier!(AVX_VNNI, "avxvnni", avx2::Avx2, matmul::AVX_VNNI, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+tier!(AVX512, "avx512", avx512::Avx512, matmul::AVX512_VNNI, "avx512f,avx512bw,avx2,fma,f16c");
 
 /// The tiers that this CPU can run, best first.
 pub fn available() -> Vec<&'static Kernels> {
@@ -95,8 +100,15 @@ pub fn available() -> Vec<&'static Kernels> {
     {
         let v3 =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-        if v3 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+        if v3
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni")
+        {
             tiers.push(&AVX512);
+        }
+        if v3 && is_x86_feature_detected!("avxvnni") {
+            tiers.push(&AVX_VNNI);
         }
         if v3 {
             tiers.push(&AVX2);

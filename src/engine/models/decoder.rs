@@ -1,8 +1,10 @@
 //! The pre-norm decoder that llama, qwen2 and qwen3 are: grouped-query attention and SwiGLU, RMSNorm before each.
 //!
-//! Knows nothing of files: an architecture's file fills in [`Parts`].
+//! Knows nothing of files or of architectures' names: a [`Blueprint`] says what is computed.
 
-use super::{Best, ForwardError, LoadError, Model, Outcome, Spec, sizes::Sizes, weights::Weights};
+use super::{
+    Best, ForwardError, LoadError, Model, Outcome, Spec, blueprint::Blueprint, layout::VectorName, weights::Weights,
+};
 use crate::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
@@ -22,43 +24,34 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Takes the tensors by the names that all these architectures share in GGUF. `head_norms` gives the norms of a
-    /// block's query and key heads, where the architecture has them.
-    pub fn load(
-        weights: &Weights,
-        sizes: Sizes,
-        rope: Rope,
-        head_norms: impl Fn(&str) -> Result<Option<(RmsNorm, RmsNorm)>, LoadError>,
-    ) -> Result<Self, LoadError> {
-        let Sizes { spec, hidden, heads, feed_forward, eps } = sizes;
-        let table = weights.linear(hidden, &[("token_embd", spec.vocabulary)])?;
-        let embedding = if weights.has("output.weight") {
-            Embedding::Untied { table, head: weights.linear(hidden, &[("output", spec.vocabulary)])? }
-        } else {
-            Embedding::Tied(table)
+    /// Takes the tensors that the blueprint names.
+    pub fn load(weights: &Weights, blueprint: Blueprint) -> Result<Self, LoadError> {
+        let table = weights.linear(&blueprint.embedding_name())?;
+        let embedding = match blueprint.tied {
+            true => Embedding::Tied(table),
+            false => Embedding::Untied { table, head: weights.linear(&blueprint.head_name())? },
         };
-        let (queries, keys) = (heads * spec.head_dim, spec.kv_heads * spec.head_dim);
+        let norm = |name: &VectorName| weights.norm(name, blueprint.eps);
         let block = |index: usize| {
-            let prefix = format!("blk.{index}");
-            let name = |part: &str| format!("{prefix}.{part}");
-            let norm = |part: &str| weights.norm(&name(&format!("{part}.weight")), hidden, eps);
-            let linear = |inputs, parts: &[(&str, usize)]| {
-                let names: Vec<_> = parts.iter().map(|(part, outputs)| (name(part), *outputs)).collect();
-                let names: Vec<_> = names.iter().map(|(name, outputs)| (name.as_str(), *outputs)).collect();
-                weights.linear(inputs, &names)
+            let names = blueprint.layer_names(index);
+            let head_norms = match &names.head_norms {
+                Some((query, key)) => Some((norm(query)?, norm(key)?)),
+                None => None,
             };
+            let Spec { kv_heads, head_dim, .. } = blueprint.spec;
             Ok(Block {
-                attention_norm: norm("attn_norm")?,
-                qkv: linear(hidden, &[("attn_q", queries), ("attn_k", keys), ("attn_v", keys)])?,
-                attention: Attention::new(heads, spec.kv_heads, spec.head_dim, head_norms(&prefix)?),
-                attention_output: linear(queries, &[("attn_output", hidden)])?,
-                mlp_norm: norm("ffn_norm")?,
-                gate_up: linear(hidden, &[("ffn_gate", feed_forward), ("ffn_up", feed_forward)])?,
-                down: linear(feed_forward, &[("ffn_down", hidden)])?,
+                attention_norm: norm(names.attention_norm.as_ref().expect("a norm before each part"))?,
+                qkv: weights.linear(&names.qkv)?,
+                attention: Attention::new(blueprint.heads, kv_heads, head_dim, head_norms),
+                attention_output: weights.linear(&names.attention_output)?,
+                mlp_norm: norm(names.mlp_norm.as_ref().expect("a norm before each part"))?,
+                gate_up: weights.linear(&names.gate_up)?,
+                down: weights.linear(&names.down)?,
             })
         };
-        let blocks = (0..spec.layers).map(block).collect::<Result<_, LoadError>>()?;
-        Ok(Self { embedding, rope, blocks, norm: weights.norm("output_norm.weight", hidden, eps)?, spec })
+        let blocks = (0..blueprint.spec.layers).map(block).collect::<Result<_, LoadError>>()?;
+        let norm = norm(&blueprint.output_norm_name())?;
+        Ok(Self { embedding, rope: blueprint.ropes[0].rope(), blocks, norm, spec: blueprint.spec })
     }
 }
 

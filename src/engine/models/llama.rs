@@ -2,11 +2,9 @@
 //!
 //! GGUF permutes their query and key weights so that neighbouring values are turned together.
 
-use super::{LoadError, decoder::Parts, sizes::Sizes, weights::Weights};
+use super::{LoadError, blueprint::Blueprint, weights::Weights};
 use crate::engine::layers::PairStyle;
 
-pub(super) fn load(weights: &Weights) -> Result<Parts, LoadError> {
-    let sizes = Sizes::read(weights)?;
-    let rope = sizes.rope(weights, PairStyle::Neighbours)?;
-    Parts::load(weights, sizes, rope, |_| Ok(None))
+pub(super) fn blueprint(weights: &Weights) -> Result<Blueprint, LoadError> {
+    Blueprint::read(weights, PairStyle::Neighbours)
 }

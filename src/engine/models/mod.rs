@@ -1,15 +1,21 @@
 //! Model architectures: from a GGUF file to `forward`.
 //!
-//! One file each says what an architecture's tensors and keys mean; what they share is in `decoder`.
+//! One file each reads an architecture's keys into a [`Blueprint`]; `decoder` is built from that and from the tensors
+//! that `layout` names.
 
+pub mod blueprint;
 mod decoder;
+pub mod layout;
 mod llama;
+mod plain;
 mod qwen2;
 mod qwen3;
-mod sizes;
-mod weights;
+pub(in crate::engine) mod weights;
 
 use std::{fmt, num::NonZeroUsize};
+
+use blueprint::Blueprint;
+use weights::Weights;
 
 use super::{
     batch::Batch,
@@ -95,6 +101,15 @@ impl Architecture {
         let name = gguf.metadata().str("general.architecture")?;
         Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| LoadError::Architecture(name.into()))
     }
+
+    /// What a model of this architecture computes, by its metadata.
+    pub(in crate::engine) fn blueprint(self, weights: &Weights) -> Result<Blueprint, LoadError> {
+        match self {
+            Self::Llama => llama::blueprint(weights),
+            Self::Qwen2 => qwen2::blueprint(weights),
+            Self::Qwen3 => qwen3::blueprint(weights),
+        }
+    }
 }
 
 /// Loads a model for a team of `threads`: weights are copied, packed by all of them, and tried once, so that the
@@ -102,12 +117,8 @@ impl Architecture {
 pub fn load(gguf: &Gguf, threads: NonZeroUsize) -> Result<Box<dyn Model>, LoadError> {
     let architecture = Architecture::of(gguf)?;
     let team = Team::new(threads).map_err(LoadError::Threads)?;
-    let weights = weights::Weights::new(gguf, architecture.name(), &team);
-    let parts = match architecture {
-        Architecture::Llama => llama::load(&weights),
-        Architecture::Qwen2 => qwen2::load(&weights),
-        Architecture::Qwen3 => qwen3::load(&weights),
-    }?;
+    let weights = Weights::new(gguf, architecture.name(), &team);
+    let parts = decoder::Parts::load(&weights, architecture.blueprint(&weights)?)?;
     let mut model = decoder::Decoder::new(parts, team);
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))

@@ -1,15 +1,20 @@
 //! Takes keys and tensors out of a GGUF file, checked against what the model expects of them.
 
+use std::borrow::Cow;
+
 use candle_core::quantized::GgmlDType;
 
-use super::LoadError;
+use super::{
+    LoadError,
+    layout::{MatrixNames, VectorName},
+};
 use crate::engine::{
     gguf::{FromValue, Gguf, Tensor, TensorType},
-    layers::{Linear, LinearBuilder, RmsNorm},
+    layers::{Linear, LinearBuilder, RmsNorm, WeightsError},
     team::Team,
 };
 
-pub(super) struct Weights<'a> {
+pub struct Weights<'a> {
     gguf: &'a Gguf,
     /// Prefix of the architecture's keys.
     architecture: &'static str,
@@ -73,45 +78,58 @@ impl<'a> Weights<'a> {
     /// A vector of `len` floats, as norms and biases are stored.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
+        let data = tensor.read()?;
         match tensor.dtype {
-            TensorType::F32 => {
-                Ok(tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-            }
+            TensorType::F32 => Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
             TensorType::F16 => {
-                Ok(tensor.data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
+                Ok(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
             }
             dtype => Err(LoadError::Type { tensor: name.into(), dtype }),
         }
     }
 
-    pub fn norm(&self, name: &str, len: usize, eps: f32) -> Result<RmsNorm, LoadError> {
-        Ok(RmsNorm::new(self.vector(name, len)?, eps))
+    pub fn norm(&self, name: &VectorName, eps: f32) -> Result<RmsNorm, LoadError> {
+        Ok(RmsNorm::new(self.vector(&name.name, name.len)?, eps))
     }
 
-    /// Matrices `(name, outputs)` of the same inputs as one layer, with their biases if there are any.
-    pub fn linear(&self, inputs: usize, matrices: &[(&str, usize)]) -> Result<Linear, LoadError> {
-        let mut builder = LinearBuilder::new(inputs);
-        let mut bias = Vec::new();
-        for (name, outputs) in matrices {
-            let weight = format!("{name}.weight");
-            let tensor = self.tensor(&weight, &[*outputs, inputs])?;
-            let dtype =
-                ggml_dtype(tensor.dtype).ok_or(LoadError::Type { tensor: weight.clone(), dtype: tensor.dtype })?;
-            builder =
-                builder.matrix(dtype, tensor.data).map_err(|e| LoadError::Weights { tensor: weight, why: e.0 })?;
-            let name = format!("{name}.bias");
-            if self.has(&name) {
-                bias.push(self.vector(&name, *outputs)?);
-            }
+    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for.
+    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
+        let name = format!("{name}.weight");
+        let tensor = self.tensor(&name, &[outputs, inputs])?;
+        match ggml_dtype(tensor.dtype) {
+            Some(dtype) => Ok(Matrix { dtype, data: tensor.read()? }),
+            None => Err(LoadError::Type { tensor: name, dtype: tensor.dtype }),
         }
-        if !bias.is_empty() && bias.len() != matrices.len() {
-            let names: Vec<_> = matrices.iter().map(|m| format!("{}.bias", m.0)).collect();
-            return Err(LoadError::MissingTensor(format!("one of {}", names.join(", "))));
-        }
-        let bias = (!bias.is_empty()).then(|| bias.concat());
-        let tensor = matrices[0].0.to_string();
-        builder.build(self.threads, bias).map_err(|e| LoadError::Weights { tensor, why: e.0 })
     }
+
+    /// The biases of all matrices, end to end; `None` if they have none.
+    pub fn bias(&self, matrices: &MatrixNames) -> Result<Option<Vec<f32>>, LoadError> {
+        let name = |part: &str| format!("{part}.bias");
+        if !matrices.parts.iter().any(|(part, _)| self.has(&name(part))) {
+            return Ok(None);
+        }
+        let biases = matrices.parts.iter().map(|(part, outputs)| self.vector(&name(part), *outputs));
+        Ok(Some(biases.collect::<Result<Vec<_>, _>>()?.concat()))
+    }
+
+    /// The matrices as one layer, with their biases if there are any.
+    pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
+        let read = |(name, outputs): &(String, usize)| self.matrix(name, *outputs, names.inputs);
+        let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let mut builder = LinearBuilder::new(names.inputs);
+        let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
+        for ((name, _), Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
+            builder = builder.matrix(*dtype, data).map_err(|e| refused(name, e))?;
+        }
+        builder.build(self.threads, self.bias(names)?).map_err(|e| refused(&names.parts[0].0, e))
+    }
+}
+
+/// A matrix as its kernels take it.
+pub struct Matrix<'a> {
+    pub dtype: GgmlDType,
+    /// All rows, end to end.
+    pub data: Cow<'a, [u8]>,
 }
 
 /// Candle's name of a format, if it has kernels for it.

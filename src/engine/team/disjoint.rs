@@ -8,7 +8,7 @@ pub struct DisjointMut<'a, T> {
 }
 
 // SAFETY: access goes through unsafe methods whose callers promise that no place is used by two threads at once.
-unsafe impl<T: Send> Sync for DisjointMut<'_, T> {}
+unsafe impl<T: Send + Sync> Sync for DisjointMut<'_, T> {}
 
 impl<'a, T> DisjointMut<'a, T> {
     pub fn new(slice: &'a mut [T]) -> Self {
@@ -24,6 +24,16 @@ impl<'a, T> DisjointMut<'a, T> {
         let cells = &self.cells[range];
         // SAFETY: in bounds by the indexing above; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(cells.as_ptr() as *mut T, cells.len()) }
+    }
+
+    /// What an earlier stage wrote.
+    ///
+    /// # Safety
+    /// While the result lives, nobody writes an element of `range`.
+    pub unsafe fn read(&self, range: Range<usize>) -> &[T] {
+        let cells = &self.cells[range];
+        // SAFETY: in bounds by the indexing above; not written by the caller's promise.
+        unsafe { std::slice::from_raw_parts(cells.as_ptr() as *const T, cells.len()) }
     }
 
     /// # Safety

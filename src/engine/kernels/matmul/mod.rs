@@ -1,0 +1,292 @@
+//! Products of activations with packed weights.
+//!
+//! Weights are packed once, when they are loaded, into panels of sixteen outputs (`formats`, `pack`); rows of activations
+//! are quantised once for each product (`activations`); the micro-kernel (`tile`) multiplies up to eight rows with a panel.
+//! It is one generic function over the vectors of a tier (`lanes`), so every tier gives the same bits, and a row's product
+//! is the same whatever rows are computed beside it.
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocks;
+mod formats;
+mod lanes;
+mod pack;
+mod scalar;
+mod tile;
+
+pub use activations::{Block32, Block256};
+pub use lanes::LANES;
+
+use super::Kernels;
+use crate::engine::gguf::TensorType;
+use formats::{Format, Iq4Nl, Iq4Xs, Q2K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use tile::{Bf16, F16, F32, FloatFormat};
+
+/// How weights are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Iq4Nl,
+    Q2K,
+    Q4K,
+    Q5K,
+    Q6K,
+    Iq4Xs,
+    F16,
+    Bf16,
+    F32,
+}
+
+/// What weights are multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    Blocks32,
+    Blocks256,
+    Floats,
+}
+
+impl Kind {
+    /// How a file's type is packed; `None` if it is not. Q3_K becomes Q6_K, without loss.
+    pub fn of(dtype: TensorType) -> Option<Self> {
+        Some(match dtype {
+            TensorType::Q4_0 => Self::Q4_0,
+            TensorType::Q4_1 => Self::Q4_1,
+            TensorType::Q5_0 => Self::Q5_0,
+            TensorType::Q5_1 => Self::Q5_1,
+            TensorType::Q8_0 => Self::Q8_0,
+            TensorType::Iq4Nl => Self::Iq4Nl,
+            TensorType::Q2K => Self::Q2K,
+            TensorType::Q4K => Self::Q4K,
+            TensorType::Q5K => Self::Q5K,
+            TensorType::Q3K | TensorType::Q6K => Self::Q6K,
+            TensorType::Iq4Xs => Self::Iq4Xs,
+            TensorType::F16 => Self::F16,
+            TensorType::Bf16 => Self::Bf16,
+            TensorType::F32 => Self::F32,
+            _ => return None,
+        })
+    }
+
+    pub fn input(self) -> Input {
+        match self {
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl => Input::Blocks32,
+            Self::Q2K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => Input::Blocks256,
+            Self::F16 | Self::Bf16 | Self::F32 => Input::Floats,
+        }
+    }
+
+    /// Inputs of a group.
+    pub fn group_inputs(self) -> usize {
+        match self.input() {
+            Input::Blocks32 => 32,
+            Input::Blocks256 => 256,
+            Input::Floats => 1,
+        }
+    }
+
+    /// Bytes of a group of sixteen outputs.
+    pub fn group_bytes(self) -> usize {
+        match self {
+            Self::Q4_0 => Q4_0::BYTES,
+            Self::Q4_1 => Q4_1::BYTES,
+            Self::Q5_0 => Q5_0::BYTES,
+            Self::Q5_1 => Q5_1::BYTES,
+            Self::Q8_0 => Q8_0::BYTES,
+            Self::Iq4Nl => Iq4Nl::BYTES,
+            Self::Q2K => Q2K::BYTES,
+            Self::Q4K => Q4K::BYTES,
+            Self::Q5K => Q5K::BYTES,
+            Self::Q6K => Q6K::BYTES,
+            Self::Iq4Xs => Iq4Xs::BYTES,
+            Self::F16 => F16::BYTES,
+            Self::Bf16 => Bf16::BYTES,
+            Self::F32 => F32::BYTES,
+        }
+    }
+
+    /// Bytes of a panel of `inputs`, which must be whole groups.
+    pub fn panel_bytes(self, inputs: usize) -> usize {
+        inputs / self.group_inputs() * self.group_bytes()
+    }
+}
+
+/// Packs up to sixteen rows, as a file has them, into a panel of zeros.
+///
+/// # Panics
+/// If the type is not packed (see [`Kind::of`]) or `panel` is not [`Kind::panel_bytes`] long.
+pub fn pack_panel(dtype: TensorType, rows: &[u8], inputs: usize, panel: &mut [u8]) {
+    let kind = Kind::of(dtype).expect("a type that is packed");
+    assert_eq!(panel.len(), kind.panel_bytes(inputs));
+    pack::pack_panel(dtype, rows, inputs, panel);
+}
+
+/// The weights of output `lane` of a panel.
+pub fn unpack_row(kind: Kind, panel: &[u8], lane: usize, out: &mut [f32]) {
+    assert!(lane < LANES && panel.len() == kind.panel_bytes(out.len()));
+    pack::unpack_row(kind, panel, lane, out);
+}
+
+/// Rows that a tile may have.
+const ROWS: [usize; 4] = [1, 2, 4, 8];
+
+/// (panel, groups, first row of activations, bytes from row to row, out)
+type Tile = unsafe fn(*const u8, usize, *const u8, usize, *mut f32);
+/// By [`ROWS`].
+type Tiles = [Tile; ROWS.len()];
+
+/// The products of one tier.
+pub(super) struct Matmul {
+    rows_max: usize,
+    tiles: fn(Kind) -> &'static Tiles,
+    quantise_32: unsafe fn(&[f32], &mut [Block32]),
+    quantise_256: unsafe fn(&[f32], &mut [Block256]),
+}
+
+/// Instantiates the products of a tier inside functions that carry its CPU features.
+macro_rules! matmul {
+    ($table:ident, $lanes:ty $(, $features:literal)?) => {
+        pub(super) static $table: Matmul = {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantised<F: Format, const ROWS: usize>(
+                panel: *const u8, groups: usize, x: *const u8, stride: usize, out: *mut f32,
+            ) {
+                // SAFETY: the features are this function's; the rest is the caller's.
+                unsafe { tile::quantised::<$lanes, F, ROWS>(panel, groups, x, stride, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn float<F: FloatFormat, const ROWS: usize>(
+                panel: *const u8, inputs: usize, x: *const u8, stride: usize, out: *mut f32,
+            ) {
+                // SAFETY: as above.
+                unsafe { tile::float::<$lanes, F, ROWS>(panel, inputs, x, stride, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise_32(row: &[f32], blocks: &mut [Block32]) {
+                // SAFETY: as above.
+                unsafe { activations::quantise::<$lanes, Block32>(row, blocks) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise_256(row: &[f32], blocks: &mut [Block256]) {
+                // SAFETY: as above.
+                unsafe { activations::quantise::<$lanes, Block256>(row, blocks) }
+            }
+            macro_rules! tiles {
+                ($kernel:ident, $format:ty) => {{
+                    static TILES: Tiles =
+                        [$kernel::<$format, 1>, $kernel::<$format, 2>, $kernel::<$format, 4>, $kernel::<$format, 8>];
+                    &TILES
+                }};
+            }
+            fn tiles(kind: Kind) -> &'static Tiles {
+                match kind {
+                    Kind::Q4_0 => tiles!(quantised, Q4_0),
+                    Kind::Q4_1 => tiles!(quantised, Q4_1),
+                    Kind::Q5_0 => tiles!(quantised, Q5_0),
+                    Kind::Q5_1 => tiles!(quantised, Q5_1),
+                    Kind::Q8_0 => tiles!(quantised, Q8_0),
+                    Kind::Iq4Nl => tiles!(quantised, Iq4Nl),
+                    Kind::Q2K => tiles!(quantised, Q2K),
+                    Kind::Q4K => tiles!(quantised, Q4K),
+                    Kind::Q5K => tiles!(quantised, Q5K),
+                    Kind::Q6K => tiles!(quantised, Q6K),
+                    Kind::Iq4Xs => tiles!(quantised, Iq4Xs),
+                    Kind::F16 => tiles!(float, F16),
+                    Kind::Bf16 => tiles!(float, Bf16),
+                    Kind::F32 => tiles!(float, F32),
+                }
+            }
+            let rows_max = <$lanes as lanes::Lanes>::ROWS_MAX;
+            Matmul { rows_max, tiles, quantise_32, quantise_256 }
+        };
+    };
+}
+
+matmul!(SCALAR, scalar::Scalar);
+#[cfg(target_arch = "x86_64")]
+matmul!(AVX2, avx2::Avx2<avx2::Pairs>, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, "avx2,fma,f16c,avxvnni");
+#[cfg(target_arch = "x86_64")]
+matmul!(AVX512_VNNI, avx512::Avx512Vnni, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
+
+/// Rows of activations, as some kind of weights takes them.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// Shape (rows, inputs / 32).
+    Blocks32(&'a [Block32]),
+    /// Shape (rows, inputs / 256).
+    Blocks256(&'a [Block256]),
+    /// Shape (rows, inputs).
+    Floats(&'a [f32]),
+}
+
+impl Rows<'_> {
+    fn input(&self) -> Input {
+        match self {
+            Self::Blocks32(_) => Input::Blocks32,
+            Self::Blocks256(_) => Input::Blocks256,
+            Self::Floats(_) => Input::Floats,
+        }
+    }
+
+    /// Where they start, how many elements there are, and bytes of one.
+    fn elements(&self) -> (*const u8, usize, usize) {
+        match self {
+            Self::Blocks32(x) => (x.as_ptr().cast(), x.len(), size_of::<Block32>()),
+            Self::Blocks256(x) => (x.as_ptr().cast(), x.len(), size_of::<Block256>()),
+            Self::Floats(x) => (x.as_ptr().cast(), x.len(), size_of::<f32>()),
+        }
+    }
+}
+
+/// The safe faces of the kernels, see [`Kernels`].
+impl Kernels {
+    /// Quantises a row; it must fill the blocks.
+    pub fn quantise_32(&self, row: &[f32], blocks: &mut [Block32]) {
+        assert_eq!(row.len(), 32 * blocks.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.matmul.quantise_32)(row, blocks) }
+    }
+
+    /// Quantises a row; it must fill the blocks.
+    pub fn quantise_256(&self, row: &[f32], blocks: &mut [Block256]) {
+        assert_eq!(row.len(), 256 * blocks.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.matmul.quantise_256)(row, blocks) }
+    }
+
+    /// Multiplies `rows` rows of `x` with a panel of `kind`, and hands out the products, sixteen of a row at a time:
+    /// `put(row, products)`.
+    #[inline]
+    pub fn multiply(&self, kind: Kind, panel: &[u8], x: Rows, rows: usize, mut put: impl FnMut(usize, &[f32; LANES])) {
+        let groups = panel.len() / kind.group_bytes();
+        let (start, elements, size) = x.elements();
+        assert!(x.input() == kind.input() && panel.len() == groups * kind.group_bytes());
+        assert_eq!(elements, rows * groups);
+        let stride = groups * size;
+        let tiles = (self.matmul.tiles)(kind);
+        let mut out = [0.0; ROWS[ROWS.len() - 1] * LANES];
+        let mut first = 0;
+        while first < rows {
+            let most = (rows - first).min(self.matmul.rows_max);
+            let index = most.ilog2() as usize;
+            // SAFETY: features by construction; the tile's rows lie within `x`, its groups are the panel's, and `out` has
+            // room for the largest tile.
+            unsafe { tiles[index](panel.as_ptr(), groups, start.add(first * stride), stride, out.as_mut_ptr()) };
+            for (r, products) in out.as_chunks::<LANES>().0[..ROWS[index]].iter().enumerate() {
+                put(first + r, products);
+            }
+            first += ROWS[index];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The tensors that a [`Blueprint`] takes, by GGUF's names and with their shapes: the one place that has them.
+//!
+//! Knows no tensor's bytes, and not which of its biases a model has: a matrix `x.weight` may have a vector `x.bias`.
+
+use super::blueprint::{Blueprint, HeadNorms, Projections};
+
+/// A vector of `len` values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorName {
+    /// With its ending.
+    pub name: String,
+    pub len: usize,
+}
+
+/// Matrices of the same inputs, their outputs side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixNames {
+    pub inputs: usize,
+    /// Name and outputs of each; the weights are `NAME.weight`, of shape (outputs, inputs).
+    pub parts: Vec<(String, usize)>,
+}
+
+/// What one layer takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerNames {
+    pub attention_norm: Option<VectorName>,
+    /// Queries, keys and values side by side.
+    pub qkv: MatrixNames,
+    /// Of the queries and of the keys.
+    pub head_norms: Option<(VectorName, VectorName)>,
+    pub attention_output: MatrixNames,
+    pub attention_post_norm: Option<VectorName>,
+    pub mlp_norm: Option<VectorName>,
+    /// Gate and up side by side.
+    pub gate_up: MatrixNames,
+    pub down: MatrixNames,
+    pub mlp_post_norm: Option<VectorName>,
+}
+
+impl Blueprint {
+    /// The table of token embeddings, shape (vocabulary, hidden).
+    pub fn embedding_name(&self) -> MatrixNames {
+        MatrixNames::new(self.hidden, [("token_embd".into(), self.spec.vocabulary)])
+    }
+
+    /// The matrix that turns vectors into logits, shape (vocabulary, hidden); the embedding table if they are one.
+    pub fn head_name(&self) -> MatrixNames {
+        if self.tied {
+            return self.embedding_name();
+        }
+        MatrixNames::new(self.hidden, [("output".into(), self.spec.vocabulary)])
+    }
+
+    /// The norm before the head.
+    pub fn output_norm_name(&self) -> VectorName {
+        VectorName { name: "output_norm.weight".into(), len: self.hidden }
+    }
+
+    /// The tensors of layer `index`.
+    pub fn layer_names(&self, index: usize) -> LayerNames {
+        let (hidden, queries, keys, wide) = (self.hidden, self.query_width(), self.key_width(), self.feed_forward);
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let matrices = |inputs, parts: &[(&str, usize)]| {
+            MatrixNames::new(inputs, parts.iter().map(|(part, outputs)| (name(part), *outputs)))
+        };
+        let norm = |part: &str, len| VectorName { name: name(&format!("{part}.weight")), len };
+        let before = |part| self.norms.before().then(|| norm(part, hidden));
+        let after = |part| self.norms.after().then(|| norm(part, hidden));
+        let head_norms = |query_len, key_len| Some((norm("attn_q_norm", query_len), norm("attn_k_norm", key_len)));
+        LayerNames {
+            attention_norm: before("attn_norm"),
+            qkv: match self.projections {
+                Projections::Separate => matrices(hidden, &[("attn_q", queries), ("attn_k", keys), ("attn_v", keys)]),
+                Projections::Fused => matrices(hidden, &[("attn_qkv", queries + 2 * keys)]),
+            },
+            head_norms: match self.head_norms {
+                HeadNorms::None => None,
+                HeadNorms::PerHead => head_norms(self.spec.head_dim, self.spec.head_dim),
+                HeadNorms::WholeRow => head_norms(queries, keys),
+            },
+            attention_output: matrices(queries, &[("attn_output", hidden)]),
+            attention_post_norm: after("post_attention_norm"),
+            mlp_norm: before("ffn_norm"),
+            gate_up: match self.projections {
+                Projections::Separate => matrices(hidden, &[("ffn_gate", wide), ("ffn_up", wide)]),
+                Projections::Fused => matrices(hidden, &[("ffn_up", 2 * wide)]),
+            },
+            down: matrices(wide, &[("ffn_down", hidden)]),
+            mlp_post_norm: after("post_ffw_norm"),
+        }
+    }
+}
+
+impl MatrixNames {
+    fn new(inputs: usize, parts: impl IntoIterator<Item = (String, usize)>) -> Self {
+        Self { inputs, parts: parts.into_iter().collect() }
+    }
+
+    /// Outputs of all matrices together.
+    pub fn outputs(&self) -> usize {
+        self.parts.iter().map(|(_, outputs)| outputs).sum()
+    }
+}
