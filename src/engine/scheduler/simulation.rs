@@ -73,7 +73,7 @@ impl Simulation {
             draft_max: rng.within(0, 8),
             ..EngineConfig::default()
         };
-        let storm = rng.one_in(2);
+        let storm = rng.one_in(3);
         let blocks = if storm { rng.within(8, 16) } else { rng.within(1, 20) };
         let choices = [2, 3, 20, VOCABULARY][rng.within(0, 4)];
         let mut beginning = || (0..rng.within(0, 120)).map(|_| rng.within(0, choices) as u32).collect();
