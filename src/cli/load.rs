@@ -91,7 +91,9 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
                 StartError::Thread(_) => Failure::Run(error.to_string()),
-                StartError::Zero(_) | StartError::Vocabulary { .. } => refuse(model, error),
+                StartError::Zero(_) | StartError::CacheTooSmall { .. } | StartError::Vocabulary { .. } => {
+                    refuse(model, error)
+                }
             },
         )?;
     let served = Arc::new(Served::new(engine.clone(), template, info));
