@@ -8,7 +8,7 @@ use sconce::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
     gguf::Gguf,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models, prepare_process,
     team::available_threads,
 };
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let mut model = models::load(&Gguf::open(Path::new(&path))?, threads)?;
     println!("loaded in {:.1} s, {threads} threads", start.elapsed().as_secs_f64());
-    let mut cache = KvCache::new(model.spec(), WIDTH_MAX * BLOCKS);
+    let mut cache = KvCache::new(model.spec(), WIDTH_MAX * BLOCKS, KvType::F16);
     let vocabulary = model.spec().vocabulary;
     let token = |i: usize| (i * 7919 % vocabulary) as u32;
     let table =

@@ -8,7 +8,7 @@ use sconce::engine::{
     Engine, EngineConfig,
     blocks::BLOCK_TOKENS,
     gguf::Gguf,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models, prepare_process,
     request::{Event, GenerateRequest, Prompt},
     team::available_threads,
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let gguf = Gguf::open(Path::new(&path))?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata())?);
     let model = models::load(&gguf, available_threads())?;
-    let cache = KvCache::new(model.spec(), CACHE_TOKENS / BLOCK_TOKENS);
+    let cache = KvCache::new(model.spec(), CACHE_TOKENS / BLOCK_TOKENS, KvType::F16);
     let engine = Engine::start("example", model, cache, tokenizer, EngineConfig::default())?;
 
     for event in engine.generate(GenerateRequest::new(Prompt::Text(prompt))) {

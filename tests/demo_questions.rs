@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sconce::demo;
 use sconce::engine::chat_template::ChatTemplate;
 use sconce::engine::gguf::Gguf;
-use sconce::engine::kv_cache::KvCache;
+use sconce::engine::kv_cache::{KvCache, KvType};
 use sconce::engine::request::{Event, FinishReason, GenerateRequest, Prompt};
 use sconce::engine::tokenizer::Tokenizer;
 use sconce::engine::{Engine, EngineConfig, Generation, models};
@@ -36,7 +36,7 @@ impl Demo {
         let tokenizer = Tokenizer::from_gguf(file.metadata()).unwrap();
         let template = ChatTemplate::from_gguf(file.metadata(), "", "").unwrap().expect("a chat template");
         let model = models::load(&file, NonZeroUsize::MIN).unwrap();
-        let cache = KvCache::new(model.spec(), 64);
+        let cache = KvCache::new(model.spec(), 64, KvType::F16);
         let engine = Engine::start("demo", model, cache, Arc::new(tokenizer), EngineConfig::default()).unwrap();
         Self { engine, template }
     }

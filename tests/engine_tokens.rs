@@ -9,7 +9,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use common::tiny::Tiny;
 use sconce::engine::{
     Engine, EngineConfig,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Architecture, load},
     request::{Event, FinishReason, GenerateRequest, Prompt, SamplingParams},
     tokenizer::Tokenizer,
@@ -23,7 +23,7 @@ fn engine(architecture: Architecture, blocks: usize, config: EngineConfig) -> En
     let gguf = shape.gguf();
     let model = load(&gguf, NonZeroUsize::MIN).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata()).unwrap());
-    let cache = KvCache::new(model.spec(), blocks);
+    let cache = KvCache::new(model.spec(), blocks, KvType::F16);
     Engine::start("tiny", model, cache, tokenizer, config).unwrap()
 }
 

@@ -12,7 +12,7 @@ use crate::{
         chat_template::ChatTemplate,
         config::EngineConfig,
         gguf::Gguf,
-        kv_cache::KvCache,
+        kv_cache::{KvCache, KvType},
         models::{self, Architecture, Spec},
         team,
         tokenizer::Tokenizer,
@@ -55,7 +55,7 @@ pub fn load(config: &Config) -> Result<Loaded, Failure> {
     engine_config.context_max = Some(room.context);
 
     let summary = summary(model, &gguf, weights.spec(), &room, threads);
-    let cache = KvCache::new(weights.spec(), room.blocks);
+    let cache = KvCache::new(weights.spec(), room.blocks, KvType::F16);
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
@@ -124,7 +124,7 @@ struct Room {
 impl Room {
     /// Takes the memory it is told to, else what is useful within half of what is `available`.
     fn plan(model: &ModelConfig, spec: &Spec, running_max: usize, available: Option<u64>) -> Result<Self, String> {
-        let block_bytes = KvCache::block_bytes(spec) as u64;
+        let block_bytes = KvCache::block_bytes(spec, KvType::F16) as u64;
         let context = model.context.unwrap_or(spec.context);
         if context > spec.context {
             return Err(format!("context = {context}: the model was trained for {} tokens", spec.context));

@@ -9,12 +9,13 @@ mod norm;
 mod rope;
 mod rows;
 
-pub use attention::{Attention, HEAD_DIM_MAX, Step};
+pub use attention::{Attention, Buffers, QkNorm, Step};
 pub use linear::{Linear, LinearBuilder, Then, WeightsError};
 pub use norm::RmsNorm;
-pub use rope::{PairStyle, Rope, Scaling};
+pub use rope::{Angles, PairStyle, Rope, Scaling};
 pub use rows::Rows;
 
+pub use super::kernels::HEAD_DIM_MAX;
 use super::{kernels::kernels, team::Team};
 
 /// Values of work below which a parallel region costs more than it saves.

@@ -1,7 +1,10 @@
 //! RMSNorm over rows.
 
 use super::{PARALLEL_MIN_VALUES, Rows};
-use crate::engine::{kernels::kernels, team::Team};
+use crate::engine::{
+    kernels::{HEAD_DIM_MAX, kernels},
+    team::Team,
+};
 
 pub struct RmsNorm {
     weight: Vec<f32>,
@@ -22,6 +25,21 @@ impl RmsNorm {
                 self.forward_row(x.row(first + i), out);
             }
         });
+    }
+
+    /// Normalises one vector as wide as the weight, where it lies.
+    pub fn forward_in_place(&self, x: &mut [f32]) {
+        let mut head = [0.0; HEAD_DIM_MAX];
+        match head.get_mut(..x.len()) {
+            Some(copy) => {
+                copy.copy_from_slice(x);
+                self.forward_row(copy, x);
+            }
+            None => {
+                let copy = x.to_vec();
+                self.forward_row(&copy, x);
+            }
+        }
     }
 
     /// Normalises one vector as wide as the weight.

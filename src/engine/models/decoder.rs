@@ -8,8 +8,8 @@ use super::{
 use crate::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
-    kv_cache::KvCache,
-    layers::{Attention, Linear, RmsNorm, Rope, Rows, Step, Then, silu_mul},
+    kv_cache::{KvCache, KvType},
+    layers::{Attention, Linear, QkNorm, RmsNorm, Rope, Rows, Step, Then, silu_mul},
     team::Team,
 };
 
@@ -34,15 +34,15 @@ impl Parts {
         let norm = |name: &VectorName| weights.norm(name, blueprint.eps);
         let block = |index: usize| {
             let names = blueprint.layer_names(index);
-            let head_norms = match &names.head_norms {
-                Some((query, key)) => Some((norm(query)?, norm(key)?)),
-                None => None,
+            let norms = match &names.head_norms {
+                Some((query, key)) => QkNorm::PerHead { query: norm(query)?, key: norm(key)? },
+                None => QkNorm::None,
             };
             let Spec { kv_heads, head_dim, .. } = blueprint.spec;
             Ok(Block {
                 attention_norm: norm(names.attention_norm.as_ref().expect("a norm before each part"))?,
                 qkv: weights.linear(&names.qkv)?,
-                attention: Attention::new(blueprint.heads, kv_heads, head_dim, head_norms),
+                attention: Attention { norms, ..Attention::new(blueprint.heads, kv_heads, head_dim) },
                 attention_output: weights.linear(&names.attention_output)?,
                 mlp_norm: norm(names.mlp_norm.as_ref().expect("a norm before each part"))?,
                 gate_up: weights.linear(&names.gate_up)?,
@@ -98,6 +98,8 @@ pub(super) struct Decoder {
     parts: Parts,
     team: Team,
     scratch: Scratch,
+    /// Attention's, between its stages.
+    partials: Vec<f32>,
 }
 
 /// A step's activations, whose memory is used again. Shapes are (tokens, …).
@@ -119,12 +121,12 @@ struct Scratch {
 
 impl Decoder {
     pub fn new(parts: Parts, team: Team) -> Self {
-        Self { parts, team, scratch: Scratch::default() }
+        Self { parts, team, scratch: Scratch::default(), partials: Vec::new() }
     }
 
     /// Runs two tokens through the model, since kernels pack their weights when they are first used.
     pub fn warm_up(&mut self) -> Result<(), ForwardError> {
-        let mut cache = KvCache::new(&self.parts.spec, 1);
+        let mut cache = KvCache::new(&self.parts.spec, 1, KvType::F16);
         let mut batch = Batch::new(self.parts.spec.vocabulary);
         batch.push(&[0, 0], 0, &[BlockId(0)], &[Want::Logits, Want::Best]);
         self.forward(&batch, &mut cache, &mut Outcome::default())
@@ -143,7 +145,7 @@ impl Decoder {
 
     /// The final norm and the head, for the rows that are sampled.
     fn logits(&mut self, batch: &Batch, outcome: &mut Outcome) {
-        let Self { parts, team, scratch } = self;
+        let Self { parts, team, scratch, .. } = self;
         scratch.normed.reset(batch.sampled.len(), scratch.x.width());
         for (i, (row, _)) in batch.sampled.iter().enumerate() {
             parts.norm.forward_row(scratch.x.row(*row), scratch.normed.row_mut(i));
@@ -168,9 +170,11 @@ impl Model for Decoder {
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         check(batch, &self.parts.spec, cache)?;
         self.embed(&batch.tokens);
-        let step = Step::new(&self.team, batch, &self.parts.rope);
+        let Some(first) = self.parts.blocks.first() else { return Err(ForwardError("no layers".into())) };
+        let angles = self.parts.rope.angles(&batch.positions);
+        let step = Step::new(&first.attention, batch, Some(&angles), &mut self.partials);
         for (layer, block) in self.parts.blocks.iter().enumerate() {
-            block.forward(&step, cache, layer, &mut self.scratch);
+            block.forward(&self.team, &step, cache, layer, &mut self.scratch);
         }
         self.logits(batch, outcome);
         Ok(())
@@ -178,16 +182,16 @@ impl Model for Decoder {
 }
 
 impl Block {
-    fn forward(&self, step: &Step, cache: &mut KvCache, layer: usize, s: &mut Scratch) {
-        self.attention_norm.forward(step.team, &s.x, &mut s.normed);
-        self.qkv.forward(step.team, &mut s.normed, Then::Store, &mut s.qkv);
-        self.attention.forward(step, &mut s.qkv, cache, layer, &mut s.attended);
-        self.attention_output.forward(step.team, &mut s.attended, Then::Add, &mut s.x);
+    fn forward(&self, team: &Team, step: &Step, cache: &mut KvCache, layer: usize, s: &mut Scratch) {
+        self.attention_norm.forward(team, &s.x, &mut s.normed);
+        self.qkv.forward(team, &mut s.normed, Then::Store, &mut s.qkv);
+        self.attention.run(team, step, layer, &mut s.qkv, cache, &mut s.attended);
+        self.attention_output.forward(team, &mut s.attended, Then::Add, &mut s.x);
 
-        self.mlp_norm.forward(step.team, &s.x, &mut s.normed);
-        self.gate_up.forward(step.team, &mut s.normed, Then::Store, &mut s.gate_up);
-        silu_mul(step.team, &s.gate_up, &mut s.gated);
-        self.down.forward(step.team, &mut s.gated, Then::Add, &mut s.x);
+        self.mlp_norm.forward(team, &s.x, &mut s.normed);
+        self.gate_up.forward(team, &mut s.normed, Then::Store, &mut s.gate_up);
+        silu_mul(team, &s.gate_up, &mut s.gated);
+        self.down.forward(team, &mut s.gated, Then::Add, &mut s.x);
     }
 }
 
