@@ -50,6 +50,7 @@ impl Tiny {
             SmolLm3 => "SmolLM3ForCausalLM",
             Olmo2 => "Olmo2ForCausalLM",
             Granite => "GraniteForCausalLM",
+            Unbatched(_) => panic!("not a model of this kind"),
         };
         let mut config = json!({
             "architectures": [class], "hidden_size": self.hidden, "num_hidden_layers": self.layers,

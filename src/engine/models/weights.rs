@@ -6,7 +6,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::{
     LoadError, LoadOptions, Source,
-    layout::{MatrixNames, VectorName},
+    layout::{MatrixNames, MatrixPart, VectorName},
     quantize,
 };
 use crate::engine::{
@@ -116,50 +116,54 @@ impl<'a> Weights<'a> {
         Ok(RmsNorm::new(self.vector(&name.name, name.len)?, eps))
     }
 
-    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for; quantised if that is
-    /// wanted.
-    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
-        let name = format!("{name}.weight");
-        let tensor = self.tensor(&name, &[outputs, inputs])?;
-        let dtype =
-            ggml_dtype(tensor.dtype).ok_or_else(|| LoadError::Type { tensor: name.clone(), dtype: tensor.dtype })?;
-        let data = tensor.read()?;
+    /// The part's rows of `inputs` values, in a format that there are kernels for; quantised if that is wanted.
+    pub fn matrix(&self, part: &MatrixPart, inputs: usize) -> Result<Matrix<'a>, LoadError> {
+        let name = format!("{}.weight", part.name);
+        let tensor = self.tensor(&name, &[part.stored, inputs])?;
+        if ggml_dtype(tensor.dtype).is_none() {
+            return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
+        }
+        let data = tensor.rows(part.outputs.clone()).read()?;
         let wanted = self.options.quantize.filter(|_| tensor.dtype.is_float());
         match wanted.and_then(|quantize| quantize.target(&name, inputs)) {
             Some(target) => match quantize::quantize(self.team, tensor.dtype, &data, inputs, target) {
                 Ok(data) => Ok(Matrix { dtype: target, data: data.into() }),
                 Err(error) => Err(LoadError::Weights { tensor: name, why: error.to_string() }),
             },
-            None => Ok(Matrix { dtype, data }),
+            None => Ok(Matrix { dtype: tensor.dtype, data }),
         }
     }
 
     /// The biases of all matrices, end to end; `None` if they have none.
     pub fn bias(&self, matrices: &MatrixNames) -> Result<Option<Vec<f32>>, LoadError> {
-        let name = |part: &str| format!("{part}.bias");
-        if !matrices.parts.iter().any(|(part, _)| self.has(&name(part))) {
+        let name = |part: &MatrixPart| format!("{}.bias", part.name);
+        if !matrices.parts.iter().any(|part| self.has(&name(part))) {
             return Ok(None);
         }
-        let biases = matrices.parts.iter().map(|(part, outputs)| self.vector(&name(part), *outputs));
-        Ok(Some(biases.collect::<Result<Vec<_>, _>>()?.concat()))
+        let mut biases = Vec::with_capacity(matrices.outputs());
+        for part in &matrices.parts {
+            biases.extend_from_slice(&self.vector(&name(part), part.stored)?[part.outputs.clone()]);
+        }
+        Ok(Some(biases))
     }
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
-        let read = |(name, outputs): &(String, usize)| self.matrix(name, *outputs, names.inputs);
+        let read = |part: &MatrixPart| self.matrix(part, names.inputs);
         let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let mut builder = LinearBuilder::new(names.inputs);
-        let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
-        for ((name, _), Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
-            builder = builder.matrix(*dtype, data).map_err(|e| refused(name, e))?;
+        let refused = |part: &MatrixPart, e: WeightsError| LoadError::Weights { tensor: part.name.clone(), why: e.0 };
+        for (part, Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
+            let dtype = ggml_dtype(*dtype).expect("checked when it was read");
+            builder = builder.matrix(dtype, data).map_err(|e| refused(part, e))?;
         }
-        builder.build(self.team.threads(), self.bias(names)?).map_err(|e| refused(&names.parts[0].0, e))
+        builder.build(self.team.threads(), self.bias(names)?).map_err(|e| refused(&names.parts[0], e))
     }
 }
 
 /// A matrix as its kernels take it.
 pub struct Matrix<'a> {
-    pub dtype: GgmlDType,
+    pub dtype: TensorType,
     /// All rows, end to end.
     pub data: Cow<'a, [u8]>,
 }
