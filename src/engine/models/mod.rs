@@ -8,6 +8,7 @@ mod compat;
 mod decoder;
 mod gemma;
 mod granite;
+mod head;
 pub mod layout;
 mod llama;
 mod olmo2;

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use candle_core::quantized::GgmlDType;
-
 use super::{
     LoadError, LoadOptions, Source,
     layout::{MatrixNames, MatrixPart, VectorName},
@@ -11,6 +9,7 @@ use super::{
 };
 use crate::engine::{
     gguf::{FromValue, Tensor, TensorType, Value},
+    kernels::matmul::Kind,
     layers::{Linear, LinearBuilder, PairStyle, RmsNorm, WeightsError},
     team::Team,
 };
@@ -120,7 +119,7 @@ impl<'a> Weights<'a> {
     pub fn matrix(&self, part: &MatrixPart, inputs: usize) -> Result<Matrix<'a>, LoadError> {
         let name = format!("{}.weight", part.name);
         let tensor = self.tensor(&name, &[part.stored, inputs])?;
-        if ggml_dtype(tensor.dtype).is_none() {
+        if Kind::of(tensor.dtype).is_none() {
             return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
         }
         let data = tensor.rows(part.outputs.clone()).read()?;
@@ -149,15 +148,13 @@ impl<'a> Weights<'a> {
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
-        let read = |part: &MatrixPart| self.matrix(part, names.inputs);
-        let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut builder = LinearBuilder::new(names.inputs);
-        let refused = |part: &MatrixPart, e: WeightsError| LoadError::Weights { tensor: part.name.clone(), why: e.0 };
-        for (part, Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
-            let dtype = ggml_dtype(*dtype).expect("checked when it was read");
-            builder = builder.matrix(dtype, data).map_err(|e| refused(part, e))?;
+        let mut builder = LinearBuilder::new(self.team, names.inputs);
+        for part in &names.parts {
+            let Matrix { dtype, data } = self.matrix(part, names.inputs)?;
+            let refused = |e: WeightsError| LoadError::Weights { tensor: part.name.clone(), why: e.0 };
+            builder = builder.matrix(dtype, &data).map_err(refused)?;
         }
-        builder.build(self.team.threads(), self.bias(names)?).map_err(|e| refused(&names.parts[0], e))
+        Ok(builder.build(self.bias(names)?))
     }
 }
 
@@ -166,24 +163,4 @@ pub struct Matrix<'a> {
     pub dtype: TensorType,
     /// All rows, end to end.
     pub data: Cow<'a, [u8]>,
-}
-
-/// Candle's name of a format, if it has kernels for it.
-fn ggml_dtype(dtype: TensorType) -> Option<GgmlDType> {
-    Some(match dtype {
-        TensorType::F32 => GgmlDType::F32,
-        TensorType::F16 => GgmlDType::F16,
-        TensorType::Bf16 => GgmlDType::BF16,
-        TensorType::Q4_0 => GgmlDType::Q4_0,
-        TensorType::Q4_1 => GgmlDType::Q4_1,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
-        TensorType::Q5_1 => GgmlDType::Q5_1,
-        TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q2K => GgmlDType::Q2K,
-        TensorType::Q3K => GgmlDType::Q3K,
-        TensorType::Q4K => GgmlDType::Q4K,
-        TensorType::Q5K => GgmlDType::Q5K,
-        TensorType::Q6K => GgmlDType::Q6K,
-        _ => return None,
-    })
 }
