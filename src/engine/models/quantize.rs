@@ -64,7 +64,6 @@ pub(super) fn quantize(
     target: TensorType,
 ) -> candle_core::Result<Vec<u8>> {
     let (from_bytes, to_bytes) = (inputs * floats.block_bytes(), inputs / target.block_len() * target.block_bytes());
-    let dtype = candle_type(target);
     let mut out = vec![0; data.len() / from_bytes * to_bytes];
     let chunks: Vec<_> = data
         .chunks(CHUNK_ROWS * from_bytes)
@@ -74,26 +73,27 @@ pub(super) fn quantize(
     team.for_each_chunk(chunks.len(), 1, |range| {
         for chunk in &chunks[range] {
             let (from, to, result) = &mut *chunk.lock().unwrap_or_else(PoisonError::into_inner);
-            *result = quantize_rows(floats.to_floats(from), inputs, dtype, to);
+            *result = quantize_rows(floats.to_floats(from), inputs, target, to);
         }
     });
     chunks.into_iter().try_for_each(|chunk| chunk.into_inner().unwrap_or_else(PoisonError::into_inner).2)?;
     Ok(out)
 }
 
-fn quantize_rows(values: Vec<f32>, inputs: usize, target: GgmlDType, to: &mut [u8]) -> candle_core::Result<()> {
+fn quantize_rows(values: Vec<f32>, inputs: usize, target: TensorType, to: &mut [u8]) -> candle_core::Result<()> {
     let rows = values.len() / inputs;
     let tensor = Tensor::from_vec(values, (rows, inputs), &Device::Cpu)?;
-    to.copy_from_slice(&QTensor::quantize(&tensor, target)?.data()?);
+    to.copy_from_slice(&QTensor::quantize(&tensor, candles(target))?.data()?);
     Ok(())
 }
 
-/// Candle's name of a format that [`Quantize::target`] gives.
-fn candle_type(target: TensorType) -> GgmlDType {
+/// Candle's name of a format that weights are turned into.
+fn candles(target: TensorType) -> GgmlDType {
     match target {
         TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
         TensorType::Q6K => GgmlDType::Q6K,
-        _ => GgmlDType::Q4K,
+        TensorType::Q5_0 => GgmlDType::Q5_0,
+        TensorType::Q4K => GgmlDType::Q4K,
+        other => unreachable!("nothing is turned into {other}"),
     }
 }
