@@ -24,7 +24,7 @@ use crate::{
         kv_cache::KvCache,
         models::{self, LoadError, LoadOptions, Model, Source},
         team,
-        tokenizer::Tokenizer,
+        tokenizer::{Markup, Special, Tokenizer},
     },
 };
 
@@ -36,12 +36,14 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Told how far loading is, 0 to 1, from a thread of its own.
 pub type OnProgress<'a> = &'a (dyn Fn(f32) + Sync);
 
+/// What was loaded and how, for people: a word and a line each.
+pub type Summary = Vec<(&'static str, String)>;
+
 /// A model that is being served.
 pub struct Loaded {
     pub engine: Engine,
     pub served: Arc<Served>,
-    /// What was loaded and how, for people: a word and a line each.
-    pub summary: Vec<(&'static str, String)>,
+    pub summary: Summary,
     /// The files it was read from, as they were then.
     pub fingerprint: Fingerprint,
 }
@@ -54,6 +56,13 @@ pub struct InMemory {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     fingerprint: Fingerprint,
+}
+
+impl InMemory {
+    /// What the model wants before every text, if anything.
+    pub fn first_token(&self) -> Option<u32> {
+        self.tokenizer.encode("", Special::Add, Markup::Literal).first().copied()
+    }
 }
 
 /// A model file that has been opened and understood, but for its weights.
@@ -82,7 +91,9 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
                 StartError::Thread(_) => Failure::Run(error.to_string()),
-                StartError::Zero(_) | StartError::Vocabulary { .. } => refuse(model, error),
+                StartError::Zero(_) | StartError::CacheTooSmall { .. } | StartError::Vocabulary { .. } => {
+                    refuse(model, error)
+                }
             },
         )?;
     let served = Arc::new(Served::new(engine.clone(), template, info));
@@ -162,7 +173,7 @@ fn telling<T>(source: &Source, on_progress: OnProgress, work: impl FnOnce() -> T
 }
 
 /// What a model file is, without loading its weights.
-pub fn inspect(model: &ModelConfig) -> Result<Vec<(&'static str, String)>, Failure> {
+pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
     let Opened { source, tokenizer, template } = open(model)?;
     let architecture = source.architecture().map_err(|error| refuse(model, error))?.name();
     let context: Option<u32> = source.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
@@ -203,13 +214,7 @@ fn refuse(model: &ModelConfig, error: impl fmt::Display) -> Failure {
     })
 }
 
-fn summary(
-    model: &ModelConfig,
-    info: &ModelInfo,
-    trained: usize,
-    room: &Room,
-    threads: NonZeroUsize,
-) -> Vec<(&'static str, String)> {
+fn summary(model: &ModelConfig, info: &ModelInfo, trained: usize, room: &Room, threads: NonZeroUsize) -> Summary {
     let origin = match &model.source {
         ModelSource::Demo => "embedded; a toy: name a real model with --model FILE.gguf".to_owned(),
         ModelSource::File(path) => path.display().to_string(),

@@ -8,6 +8,7 @@
 //! | 78 | wrong configuration, or a model file that can't be used (`EX_CONFIG` of sysexits.h: a restart won't help) |
 
 mod args;
+mod bench;
 mod check;
 mod fingerprint;
 mod generate;
@@ -76,6 +77,7 @@ pub unsafe fn main() -> ExitCode {
     let command = cli.command.unwrap_or(Command::Serve(cli.serve));
     let result = match command {
         Command::Serve(args) => serve::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
         Command::Generate(args) => generate::run(args),
     };

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    mem,
     net::SocketAddr,
     sync::Arc,
     thread,
@@ -18,7 +19,7 @@ use super::{
     Failure,
     args::ServeArgs,
     configure,
-    load::{self, Loaded},
+    load::{self, Summary},
     reload::{Hangups, Reloader},
 };
 
@@ -39,10 +40,11 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let running = server.start(api::router(&api)).map_err(|error| Failure::Run(format!("can't serve: {error}")))?;
     api.watch(running.handle());
 
-    let loaded = load::load_showing(&config, &|share| api.set_loading_share(share))?;
-    // Nobody may be reading: that is no reason not to serve.
-    let _ = greet(address, &loaded, &settings);
+    let mut loaded = load::load_showing(&config, &|share| api.set_loading_share(share))?;
+    let summary = mem::take(&mut loaded.summary);
     let reloader = Reloader::new(Arc::clone(&api), sources, config, loaded);
+    // Nobody may be reading: that is no reason not to serve.
+    let _ = greet(address, &summary, &settings);
     let (engines, drain_timeout) = (reloader.engines(), settings.drain_timeout);
     reloader.start(hangups).map_err(cant_watch)?;
 
@@ -94,14 +96,14 @@ fn loops() -> usize {
 }
 
 /// The first lines: where, what, and what to try.
-fn greet(address: SocketAddr, loaded: &Loaded, settings: &ServerConfig) -> io::Result<()> {
+fn greet(address: SocketAddr, summary: &Summary, settings: &ServerConfig) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let shown = match address.ip().is_unspecified() {
         true => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
         false => address,
     };
     writeln!(out, "Sconce {} on http://{address}", env!("CARGO_PKG_VERSION"))?;
-    for (what, words) in &loaded.summary {
+    for (what, words) in summary {
         writeln!(out, "  {what:<8} {words}")?;
     }
     if !address.ip().is_loopback() {
