@@ -13,7 +13,7 @@ use common::{
 use sconce::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Architecture, LoadOptions, Outcome, Source, load},
 };
 use serde_json::json;
@@ -24,7 +24,7 @@ const POSITIONS: usize = 70;
 fn ours(source: &Source, tokens: &[u32]) -> Vec<f32> {
     let mut model = load(source, LoadOptions::new(NonZeroUsize::new(2).unwrap())).unwrap();
     let blocks: Vec<_> = (0..tokens.len().div_ceil(32) as u32).map(BlockId).collect();
-    let mut cache = KvCache::new(model.spec(), blocks.len());
+    let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16);
     let (mut logits, mut outcome) = (Vec::new(), Outcome::default());
     for (i, part) in tokens.chunks(23).enumerate() {
         let mut batch = Batch::new(model.spec().vocabulary);

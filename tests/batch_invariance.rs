@@ -69,7 +69,7 @@ fn alone(source: &Source) -> Vec<Run> {
     let mut model = load(source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
     let blocks: Vec<_> = (0..8).map(BlockId).collect();
     let run = |prompt: &Vec<u32>| {
-        let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16, KvType::F16);
+        let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16);
         let mut runs = [Run::new(prompt, blocks.clone())];
         while !runs[0].done() {
             step(&mut *model, &mut cache, &mut runs, || usize::MAX / 2);
@@ -122,7 +122,7 @@ fn check(tiny: Tiny) {
 
 #[test]
 fn logits_are_bit_equal_alone_and_together() {
-    for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
+    for architecture in Architecture::BATCHED {
         check(Tiny { dtype: GgmlDType::Q4K, ..Tiny::new(architecture) });
     }
     for dtype in [GgmlDType::Q6K, GgmlDType::Q8_0, GgmlDType::Q5_0, GgmlDType::F16] {

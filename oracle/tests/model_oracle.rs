@@ -84,7 +84,9 @@ fn oracle(tiny: &Tiny, tensors: &HashMap<String, Tensor>, tokens: &[u32]) -> Vec
             let mut model = olmo2::Model::new(&read(&config), weights).unwrap();
             Box::new(move |x, at| model.forward(x, at))
         }
-        Architecture::Granite | Architecture::Unbatched(_) => panic!("candle has no such model, or not with its scales"),
+        Architecture::Granite | Architecture::Unbatched(_) => {
+            panic!("candle has no such model, or not with its scales")
+        }
     };
     let row = |(at, token): (usize, &u32)| {
         let x = Tensor::new(&[[*token]], &Device::Cpu).unwrap();

@@ -63,7 +63,8 @@ fn every(
     tokens: &[u32],
     mut forward: impl FnMut(&Tensor, usize) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Vec<Vec<f32>>> {
-    let row = |(at, token): (usize, &u32)| forward(&Tensor::new(&[[*token]], &Device::Cpu)?, at)?.flatten_all()?.to_vec1();
+    let row =
+        |(at, token): (usize, &u32)| forward(&Tensor::new(&[[*token]], &Device::Cpu)?, at)?.flatten_all()?.to_vec1();
     tokens.iter().enumerate().map(row).collect()
 }
 

@@ -12,6 +12,7 @@ mod head;
 pub mod layout;
 mod llama;
 mod olmo2;
+mod parts;
 mod phi3;
 mod plain;
 mod quantize;
@@ -203,7 +204,7 @@ pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, Loa
     }
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
     let weights = Weights::new(source, architecture.name(), &team, options);
-    let parts = decoder::Parts::load(&weights, architecture.blueprint(&weights)?)?;
+    let parts = parts::Parts::load(&weights, architecture.blueprint(&weights)?)?;
     let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(source, options.quantize));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))
