@@ -11,28 +11,33 @@ use crate::engine::{
 };
 
 use super::{
-    backend::{Backend, RenderError, Snapshot},
+    backend::{Backend, ModelInfo, RenderError, Snapshot},
     native::Message,
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
 const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// An engine with its chat template.
+/// An engine with its chat template, and what is told of its model.
 pub struct Served {
     engine: Engine,
     template: Option<ChatTemplate>,
+    info: ModelInfo,
 }
 
 impl Served {
-    pub fn new(engine: Engine, template: Option<ChatTemplate>) -> Self {
-        Self { engine, template }
+    pub fn new(engine: Engine, template: Option<ChatTemplate>, info: ModelInfo) -> Self {
+        Self { engine, template, info }
     }
 }
 
 impl Backend for Served {
     fn name(&self) -> &str {
         self.engine.name()
+    }
+
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {

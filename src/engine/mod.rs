@@ -16,6 +16,7 @@ mod executor;
 mod fake;
 pub mod gguf;
 mod handle;
+pub mod hf;
 mod intake;
 mod job;
 pub mod kernels;
@@ -38,5 +39,5 @@ pub mod tokenizer;
 
 pub use config::EngineConfig;
 pub use handle::{Engine, Generation, StartError};
-pub use process::prepare_process;
+pub use process::{give_back_memory, prepare_process};
 pub use stats::EngineStats;
