@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sconce::demo;
 use sconce::engine::chat_template::ChatTemplate;
 use sconce::engine::gguf::Gguf;
-use sconce::engine::kv_cache::KvCache;
+use sconce::engine::kv_cache::{KvCache, KvType};
 use sconce::engine::models::{self, LoadOptions, Source};
 use sconce::engine::request::{Event, FinishReason, GenerateRequest, Prompt};
 use sconce::engine::{Engine, EngineConfig, Generation};
@@ -36,7 +36,7 @@ impl Demo {
         let tokenizer = source.tokenizer().unwrap();
         let template = source.chat_template(&tokenizer).unwrap().expect("a chat template");
         let model = models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
-        let cache = KvCache::new(model.spec(), 64);
+        let cache = KvCache::new(model.spec(), 64, KvType::F16);
         let engine = Engine::start("demo", model, cache, Arc::new(tokenizer), EngineConfig::default()).unwrap();
         Self { engine, template }
     }

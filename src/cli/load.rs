@@ -21,7 +21,7 @@ use crate::{
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
         gguf::Gguf,
-        kv_cache::KvCache,
+        kv_cache::{KvCache, KvType},
         models::{self, LoadError, LoadOptions, Model, Source},
         team,
         tokenizer::{Markup, Special, Tokenizer},
@@ -86,7 +86,7 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
     info.context = room.context;
 
     let summary = summary(model, &info, weights.spec().context, &room, threads);
-    let cache = KvCache::new(weights.spec(), room.blocks);
+    let cache = KvCache::new(weights.spec(), room.blocks, KvType::F16);
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
