@@ -14,7 +14,7 @@ use crossbeam_channel::bounded;
 
 use crate::{
     api::{ModelInfo, Served},
-    config::{Config, ModelConfig, ModelSource, available_bytes, show_bytes},
+    config::{self, Config, ModelConfig, ModelSource, available_bytes, show_bytes},
     demo,
     engine::{
         Engine, EngineConfig, StartError,
@@ -22,7 +22,7 @@ use crate::{
         chat_template::ChatTemplate,
         gguf::Gguf,
         kv_cache::KvCache,
-        models::{self, Architecture, Model},
+        models::{self, LoadError, LoadOptions, Model, Source, Spec},
         team,
         tokenizer::{Markup, Special, Tokenizer},
     },
@@ -66,25 +66,31 @@ impl InMemory {
 }
 
 /// A model file that has been opened and understood, but for its weights.
-struct Opened {
-    gguf: Gguf,
+pub struct Opened {
+    source: Source,
+    spec: Spec,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    fingerprint: Fingerprint,
+    started: Instant,
 }
 
 /// Loads the model and starts its engine. `given_back` bytes will be free soon: those of the model that it replaces.
 pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result<Loaded, Failure> {
     let model = &config.model;
-    let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read(model, on_progress)?;
+    let opened = open(model)?;
     let mut engine_config = EngineConfig { queue_max: config.server.queue_max, ..EngineConfig::default() };
     engine_config.running_max = model.running_max.unwrap_or(engine_config.running_max);
     engine_config.gap_max = model.gap.unwrap_or(engine_config.gap_max);
-    let available = available_bytes().map(|bytes| bytes + given_back);
-    let room = Room::plan(model, weights.spec(), engine_config.running_max, available)
-        .map_err(|error| refuse(model, error))?;
+    // Planned before the weights are read: what can't be had is said at once.
+    let left = available_bytes().map(|bytes| (bytes + given_back).saturating_sub(opened.memory_needed()));
+    let room =
+        Room::plan(model, &opened.spec, engine_config.running_max, left).map_err(|error| refuse(model, error))?;
     engine_config.context_max = Some(room.context);
-    info.context = room.context;
 
+    let read = read(model, opened, on_progress)?;
+    let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read;
+    info.context = room.context;
     let summary = summary(model, &info, weights.spec().context, &room, threads);
     let cache = KvCache::new(weights.spec(), room.blocks);
     let engine =
@@ -109,24 +115,28 @@ pub fn load_showing(config: &Config, on_progress: OnProgress) -> Result<Loaded, 
 }
 
 /// Reads and packs a model's weights, and tries them once.
-pub fn read(model: &ModelConfig, on_progress: OnProgress) -> Result<InMemory, Failure> {
-    let start = Instant::now();
-    let fingerprint = Fingerprint::of(model);
-    let Opened { gguf, tokenizer, template } = open(model)?;
+pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Result<InMemory, Failure> {
+    let Opened { source, tokenizer, template, fingerprint, started, .. } = opened;
     let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
-    let weights = telling(&gguf, on_progress, || models::load(&gguf, threads)).map_err(|error| refuse(model, error))?;
+    let quantize = model.quantize.map(|wanted| match wanted {
+        config::Quantize::Q8_0 => models::Quantize::Q8_0,
+        config::Quantize::Q4K => models::Quantize::Q4K,
+    });
+    let options = LoadOptions { threads, quantize, context: model.context };
+    let loaded = telling(&source, on_progress, || models::load(&source, options));
+    let weights = loaded.map_err(|error| refuse(model, error))?;
     if Fingerprint::of(model) != fingerprint {
         return Err(refuse(model, "it was changed while it was read: load it again once it is whole"));
     }
     let sizes = weights.weights();
     let info = ModelInfo {
         architecture: weights.spec().architecture.clone(),
-        weights_type: weights_type(&gguf),
+        weights_type: weights_type(&source),
         parameters: sizes.parameters,
-        file_bytes: gguf.file_bytes(),
+        file_bytes: source.file_bytes(),
         packed_bytes: sizes.layer_bytes + sizes.head_bytes,
         context: weights.spec().context,
-        load_seconds: start.elapsed().as_secs_f64(),
+        load_seconds: started.elapsed().as_secs_f64(),
         loaded: SystemTime::now(),
     };
     log::info!(
@@ -139,23 +149,23 @@ pub fn read(model: &ModelConfig, on_progress: OnProgress) -> Result<InMemory, Fa
     Ok(InMemory { model: weights, info, threads, tokenizer, template, fingerprint })
 }
 
-/// Memory that [`read`] takes at most, beside that of the process now: packed weights, and the largest tensor as it is
-/// read.
-pub fn memory_needed(model: &ModelConfig) -> Result<u64, Failure> {
-    let gguf = open(model)?.gguf;
-    let sizes = || gguf.tensors().map(|tensor| tensor.bytes as u64);
-    // Packed, a format takes up to a sixth more than in the file.
-    Ok(sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0))
+impl Opened {
+    /// Memory that [`read`] takes at most: packed weights, and the largest tensor as it is read.
+    pub fn memory_needed(&self) -> u64 {
+        let sizes = || self.source.tensors().map(|tensor| tensor.bytes as u64);
+        // Packed, a format takes up to a sixth more than in the file.
+        sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0)
+    }
 }
 
 /// Runs `work` while `on_progress` is told how much of the file has been read.
-fn telling<T>(gguf: &Gguf, on_progress: OnProgress, work: impl FnOnce() -> T) -> T {
+fn telling<T>(source: &Source, on_progress: OnProgress, work: impl FnOnce() -> T) -> T {
     let (done, ended) = bounded::<()>(0);
     thread::scope(|scope| {
         scope.spawn(move || {
             // Nothing is ever sent: the wait ends with the work.
             while ended.recv_timeout(PROGRESS_INTERVAL) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-                on_progress(gguf.read_share());
+                on_progress(source.read_share());
             }
         });
         let result = work();
@@ -166,38 +176,38 @@ fn telling<T>(gguf: &Gguf, on_progress: OnProgress, work: impl FnOnce() -> T) ->
 
 /// What a model file is, without loading its weights.
 pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
-    let Opened { gguf, tokenizer, template } = open(model)?;
-    let architecture = Architecture::of(&gguf).map_err(|error| refuse(model, error))?.name();
-    let context: Option<u32> = gguf.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
+    let Opened { source, spec, tokenizer, template, .. } = open(model)?;
+    let running_max = model.running_max.unwrap_or(EngineConfig::default().running_max);
+    Room::plan(model, &spec, running_max, available_bytes()).map_err(|error| refuse(model, error))?;
     Ok(vec![
-        ("architecture", architecture.to_owned()),
-        ("weights", format!("{} parameters, {}", count(parameters(&gguf)), show_bytes(gguf.file_bytes()))),
-        ("context", context.map_or("unknown".to_owned(), |n| format!("{n} tokens"))),
+        ("architecture", spec.architecture),
+        ("weights", format!("{} parameters, {}", count(source.parameters()), show_bytes(source.file_bytes()))),
+        ("context", format!("{} tokens", spec.context)),
         ("vocabulary", format!("{} tokens", tokenizer.vocabulary())),
         ("chat", if template.is_some() { "has a template" } else { "has no template" }.to_owned()),
     ])
 }
 
-fn open(model: &ModelConfig) -> Result<Opened, Failure> {
-    let gguf = match &model.source {
-        ModelSource::Demo => Gguf::from_static(demo::MODEL),
-        ModelSource::File(path) => Gguf::open(path),
+/// Opens a model's file and understands all of it but the weights.
+pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
+    let (started, fingerprint) = (Instant::now(), Fingerprint::of(model));
+    let source = match &model.source {
+        ModelSource::Demo => Gguf::from_static(demo::MODEL).map(Source::from).map_err(LoadError::from),
+        ModelSource::File(path) => Source::open(path),
     }
     .map_err(|error| refuse(model, error))?;
     // Asked first: what can't be served at all needs no look at its tokenizer.
-    Architecture::of(&gguf).map_err(|error| refuse(model, error))?;
-    let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(|error| refuse(model, error))?;
-    let spelt = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
-    let (bos, eos) = (spelt(tokenizer.bos()), spelt(tokenizer.eos()));
+    let spec = models::inspect(&source).map_err(|error| refuse(model, error))?;
+    let tokenizer = source.tokenizer().map_err(|error| refuse(model, error))?;
     let template = match &model.template {
-        None => ChatTemplate::from_gguf(gguf.metadata(), &bos, &eos).map_err(|error| refuse(model, error))?,
+        None => source.chat_template(&tokenizer).map_err(|error| refuse(model, error))?,
         Some(path) => {
             let refuse = |error: &dyn fmt::Display| Failure::Config(format!("{}: {error}", path.display()));
-            let source = fs::read_to_string(path).map_err(|error| refuse(&error))?;
-            Some(ChatTemplate::new(&source, &bos, &eos).map_err(|error| refuse(&error))?)
+            let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
+            Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
         }
     };
-    Ok(Opened { gguf, tokenizer, template })
+    Ok(Opened { source, spec, tokenizer, template, fingerprint, started })
 }
 
 /// A model that can't be served: its file and why.
@@ -230,19 +240,15 @@ fn summary(model: &ModelConfig, info: &ModelInfo, trained: usize, room: &Room, t
 }
 
 /// The type that most of the weights are stored as.
-fn weights_type(gguf: &Gguf) -> String {
+fn weights_type(source: &Source) -> String {
     let mut bytes = HashMap::new();
-    for tensor in gguf.tensors() {
+    for tensor in source.tensors() {
         *bytes.entry(tensor.dtype).or_insert(0) += tensor.bytes;
     }
     bytes
         .into_iter()
         .max_by_key(|(dtype, bytes)| (*bytes, dtype.id()))
         .map_or(String::new(), |(dtype, _)| dtype.to_string())
-}
-
-fn parameters(gguf: &Gguf) -> u64 {
-    gguf.tensors().map(|tensor| tensor.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
 }
 
 /// `397 MB`.
@@ -262,8 +268,14 @@ pub fn count(n: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// The embedded model on one thread.
+    pub fn demo() -> Box<dyn Model> {
+        let source = Gguf::from_static(demo::MODEL).unwrap().into();
+        models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap()
+    }
 
     #[test]
     fn counts() {

@@ -189,11 +189,11 @@ fn check_model(layers: &Layers) -> Result<ModelConfig, ConfigError> {
         )));
     }
     let source = match path {
-        Some(path) => ModelSource::File(check_path(layers, path, "a GGUF file")?),
+        Some(path) => ModelSource::File(check_path(layers, path, Kind::Model)?),
         None => ModelSource::Demo,
     };
     let template = match layers.model("template", |m| &m.template) {
-        Some(path) => Some(check_path(layers, path, "a chat template (Jinja)")?),
+        Some(path) => Some(check_path(layers, path, Kind::Template)?),
         None => None,
     };
     Ok(ModelConfig {
@@ -236,12 +236,23 @@ fn check_kv_memory(layers: &Layers) -> Result<Option<u64>, ConfigError> {
 }
 
 /// A path in the file is relative to the file; elsewhere to the working directory. It must be a readable file.
-fn check_path(layers: &Layers, given: Given<PathBuf>, what: &str) -> Result<PathBuf, ConfigError> {
+/// What a path must lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Model,
+    Template,
+}
+
+fn check_path(layers: &Layers, given: Given<PathBuf>, kind: Kind) -> Result<PathBuf, ConfigError> {
+    let what = match kind {
+        Kind::Model => "a GGUF file or a Hugging Face directory",
+        Kind::Template => "a chat template (Jinja)",
+    };
     let in_file = given.place.contains("[[model]]");
     let base = if in_file { layers.path.parent().unwrap_or(Path::new("")) } else { Path::new("") };
     let path = base.join(&given.value);
     match std::fs::metadata(&path) {
-        Ok(meta) if meta.is_file() => Ok(path),
+        Ok(meta) if meta.is_file() || (kind == Kind::Model && meta.is_dir()) => Ok(path),
         Ok(_) => given.refuse(format_args!("not a file; name {what}")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             given.refuse(format_args!("no such file; name {what}, or leave it out to serve the demo model"))
@@ -258,7 +269,9 @@ fn check_name(layers: &Layers, source: &ModelSource) -> Result<String, ConfigErr
         return if good { Ok(given.value) } else { given.refuse("1 to 96 letters, digits, '.', '_' or '-'") };
     }
     let ModelSource::File(path) = source else { return Ok("demo".to_owned()) };
-    let stem = path.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default();
+    // A folder's name has no ending: the one in Qwen2.5-0.5B is part of it.
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let stem = stem.map(|s| s.to_string_lossy()).unwrap_or_default();
     let name: String = stem.chars().take(NAME_BYTES_MAX).map(|c| if plain(c) { c } else { '-' }).collect();
     Ok(if name.is_empty() { "model".to_owned() } else { name })
 }

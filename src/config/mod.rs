@@ -109,7 +109,7 @@ pub enum Speculation {
 pub enum ModelSource {
     /// The model embedded in the binary.
     Demo,
-    /// A GGUF file.
+    /// A GGUF file, or the directory of a Hugging Face model.
     File(PathBuf),
 }
 

@@ -16,6 +16,7 @@ mod executor;
 mod fake;
 pub mod gguf;
 mod handle;
+pub mod hf;
 mod intake;
 mod job;
 pub mod kernels;

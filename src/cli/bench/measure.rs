@@ -185,17 +185,10 @@ fn table(first: usize, blocks: usize) -> Vec<BlockId> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
-    use crate::{
-        demo,
-        engine::{gguf::Gguf, models},
-    };
-
     #[test]
     fn every_case_counts_what_it_does() {
-        let mut model = models::load(&Gguf::from_static(demo::MODEL).unwrap(), NonZeroUsize::MIN).unwrap();
+        let mut model = crate::cli::load::tests::demo();
         let sizes = model.weights();
         assert!(sizes.layer_bytes > 0 && sizes.head_bytes > 0);
         let cases = [

@@ -37,7 +37,8 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
     let progress = Progress::new();
     let what = format!("loading {}", config.model.name);
-    let mut loaded = load::read(&config.model, &|share| progress.bar(&what, share))?;
+    let opened = load::open(&config.model)?;
+    let mut loaded = load::read(&config.model, opened, &|share| progress.bar(&what, share))?;
     let page = match &args.score {
         Some(base) => score_page(&mut loaded, base, &progress)?,
         None => {

@@ -189,14 +189,7 @@ fn largest(values: &[f32]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
-    use crate::{
-        demo,
-        engine::{gguf::Gguf, models},
-    };
-
     const CHUNK: usize = 80;
 
     /// A file as llama.cpp would write it, of what `model` itself predicts.
@@ -233,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_model_agrees_with_itself() {
-        let mut model = models::load(&Gguf::from_static(demo::MODEL).unwrap(), NonZeroUsize::MIN).unwrap();
+        let mut model = crate::cli::load::tests::demo();
         let chunks: Vec<Vec<u32>> =
             (0..2).map(|c| (0..CHUNK).map(|i| (i * 37 + c * 11) as u32 % 256).collect()).collect();
         let file = written_by(&mut *model, &chunks);

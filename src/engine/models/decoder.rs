@@ -27,6 +27,9 @@ pub(super) struct Parts {
 impl Parts {
     /// Takes the tensors that the blueprint names.
     pub fn load(weights: &Weights, blueprint: Blueprint) -> Result<Self, LoadError> {
+        if !blueprint.is_llama_like() {
+            return Err(LoadError::Architecture(blueprint.spec.architecture));
+        }
         let table = weights.linear(&blueprint.embedding_name())?;
         let embedding = match blueprint.tied {
             true => Embedding::Tied(table),

@@ -1,6 +1,6 @@
 //! How large a model's weights are, and how much is computed with them: what its speed is measured against.
 
-use crate::engine::gguf::Gguf;
+use super::{Quantize, Source};
 
 /// Sizes of all weights of a dense decoder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,19 +18,20 @@ pub struct WeightSizes {
 }
 
 impl WeightSizes {
-    /// As the file has them.
-    pub fn of(gguf: &Gguf) -> Self {
+    /// As the files have them, or as they are quantised at load.
+    pub fn of(source: &Source, quantize: Option<Quantize>) -> Self {
         // With tied embeddings the table of the tokens is the head as well.
-        let head = if gguf.tensor("output.weight").is_some() { "output.weight" } else { "token_embd.weight" };
+        let head = if source.tensor("output.weight").is_some() { "output.weight" } else { "token_embd.weight" };
         let mut sizes = Self::default();
-        for tensor in gguf.tensors() {
+        for tensor in source.tensors() {
             let values = tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+            let bytes = quantize.map_or(tensor.bytes, |quantize| quantize.bytes(&tensor)) as u64;
             sizes.parameters += values;
             if tensor.name == head {
-                sizes.head_bytes = tensor.bytes as u64;
+                sizes.head_bytes = bytes;
                 sizes.head_macs = values;
             } else if tensor.shape.len() == 2 && tensor.name.starts_with("blk.") {
-                sizes.layer_bytes += tensor.bytes as u64;
+                sizes.layer_bytes += bytes;
                 sizes.row_macs += values;
             }
         }
@@ -51,7 +52,11 @@ impl WeightSizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::gguf::{GgufWriter, TensorType};
+    use crate::engine::gguf::{Gguf, GgufWriter, TensorType};
+
+    fn of(file: &GgufWriter, quantize: Option<Quantize>) -> WeightSizes {
+        WeightSizes::of(&Gguf::from_bytes(file.to_bytes()).unwrap().into(), quantize)
+    }
 
     #[test]
     fn what_a_step_reads_and_computes() {
@@ -60,13 +65,14 @@ mod tests {
         file.tensor("token_embd.weight", TensorType::F32, &[8, 32], &data[..8 * 32 * 4]);
         file.tensor("blk.0.attn_norm.weight", TensorType::F32, &[32], &data[..32 * 4]);
         file.tensor("blk.0.ffn_up.weight", TensorType::F16, &[64, 32], &data[..64 * 32 * 2]);
-        let sizes = WeightSizes::of(&Gguf::from_static(file.to_bytes().leak()).unwrap());
+        let sizes = of(&file, None);
         assert_eq!(sizes.parameters, 8 * 32 + 32 + 64 * 32);
         assert_eq!(sizes.step_bytes(), 8 * 32 * 4 + 64 * 32 * 2);
         assert_eq!(sizes.step_macs(10, 1), 10 * 64 * 32 + 8 * 32);
+        assert_eq!(of(&file, Some(Quantize::Q8_0)).step_bytes(), (8 + 64) * 34);
 
         file.tensor("output.weight", TensorType::Q8_0, &[8, 32], &data[..8 * 34]);
-        let untied = WeightSizes::of(&Gguf::from_static(file.to_bytes().leak()).unwrap());
+        let untied = of(&file, None);
         assert_eq!((untied.head_bytes, untied.head_macs), (8 * 34, sizes.head_macs));
     }
 }
