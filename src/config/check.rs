@@ -351,7 +351,7 @@ mod tests {
         check("[server]\nhosts = [\"http://x\"]", &["hosts", "without scheme"]);
         check("[[model]]\nname = \"x\"", &["no path"]);
         check("[[model]]\npath = \"no.gguf\"", &["[[model]] path = \"no.gguf\"", "no such file"]);
-        check("[[model]]\npath = \"src\"", &["not a file"]);
+        check(&format!("[[model]]\npath = {HERE:?}\ntemplate = \"src\""), &["template = \"src\"", "not a file"]);
         check(&format!("[[model]]\npath = {HERE:?}\nname = \"a b\""), &["name = \"a b\""]);
         check(&format!("[[model]]\npath = {HERE:?}\ncontext = 1"), &["context = 1", "32 to"]);
         check(&format!("[[model]]\npath = {HERE:?}\nkv_memory = 1.5"), &["models.toml:3:"]);
