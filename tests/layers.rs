@@ -64,9 +64,12 @@ fn the_engine_names_no_http() {
 
 #[test]
 fn scheduler_and_blocks_name_no_clock_and_no_tensor() {
-    for part in ["engine/scheduler/mod.rs", "engine/scheduler/pace.rs", "engine/blocks.rs", "engine/sequence.rs"] {
+    let scheduler =
+        ["mod", "clients", "pace", "plan", "queue", "room", "width"].map(|part| format!("scheduler/{part}"));
+    let beside = ["blocks", "prefix", "sequence", "speculation"].map(String::from);
+    for part in scheduler.iter().chain(&beside) {
         check(
-            part,
+            &format!("engine/{part}.rs"),
             &["instant::now", "systemtime", "candle", "tensor", "thread", "tokenizer", "crate::engine::models"],
         );
     }
@@ -81,7 +84,7 @@ const UNSAFE: [(&str, &str); 14] = [
     ("engine/team/shared.rs", "a borrowed closure, run by threads that end before it does"),
     ("engine/team/tests.rs", "writes its own places of a shared slice"),
     ("engine/kv_cache.rs", "one cache, written by many threads in places of their own"),
-    ("engine/layers/attention.rs", "writes its own places of the two above"),
+    ("engine/layers/attention", "writes its own places of the two above"),
     ("engine/layers/linear.rs", "writes its own places of a shared slice"),
     ("engine/layers/linear/tests.rs", "looks at words as bytes"),
     ("engine/layers/rows.rs", "writes its own rows of a shared slice"),

@@ -97,6 +97,7 @@ fn oracle(tiny: &Tiny, tensors: &HashMap<String, Tensor>, tokens: &[u32]) -> Vec
             let model = llama::Llama::load(weights, &config).unwrap();
             Box::new(move |x, at| model.forward(x, at, &mut cache))
         }
+        other => panic!("no oracle for {other:?}"),
     };
     let row = |(at, token): (usize, &u32)| {
         let x = Tensor::new(&[[*token]], &Device::Cpu).unwrap();

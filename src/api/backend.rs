@@ -68,10 +68,18 @@ pub struct Snapshot {
     pub running: usize,
     /// Requests that wait for admission.
     pub waiting: usize,
+    /// Held by sequences.
     pub kv_blocks_used: usize,
+    /// Kept for prompts that begin alike; given up when others need them.
+    pub kv_blocks_cached: usize,
     pub kv_blocks_total: usize,
     /// Since the start.
     pub preemptions: u64,
+    /// Requests that found a part of their prompt in the cache, since the start.
+    pub prefix_hits: u64,
+    /// Tokens that were guessed, and those of them that were right, since the start.
+    pub drafted_tokens: u64,
+    pub accepted_tokens: u64,
     /// The engine's thread is alive, and not stuck in a step.
     pub alive: bool,
 }

@@ -45,7 +45,7 @@ impl ApiError {
                 | RequestError::UnknownToken { .. }
                 | RequestError::CacheExceeded { .. } => 400,
                 RequestError::QueueFull { .. } | RequestError::ShuttingDown => 503,
-                RequestError::QueueTimeout => 504,
+                RequestError::QueueTimeout | RequestError::Timeout => 504,
                 RequestError::BadLogits | RequestError::Internal(_) => 500,
             },
         }
@@ -79,6 +79,7 @@ impl ApiError {
                 RequestError::CacheExceeded { .. } => "cache_size_exceeded",
                 RequestError::QueueFull { .. } => "queue_full",
                 RequestError::QueueTimeout => "queue_timeout",
+                RequestError::Timeout => "timeout",
                 RequestError::ShuttingDown => "shutting_down",
                 RequestError::BadLogits => "model_failed",
                 RequestError::Internal(_) => "internal_error",

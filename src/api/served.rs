@@ -72,8 +72,12 @@ impl Backend for Served {
             running: stats.running.get() as usize,
             waiting: stats.waiting() as usize,
             kv_blocks_used: stats.kv_blocks_used.get() as usize,
+            kv_blocks_cached: stats.kv_blocks_cached.get() as usize,
             kv_blocks_total: stats.kv_blocks_total.get() as usize,
             preemptions: stats.preemptions_total.get(),
+            prefix_hits: stats.prefix_hits_total.get(),
+            drafted_tokens: stats.drafted_tokens_total.get(),
+            accepted_tokens: stats.accepted_tokens_total.get(),
             alive: stats.is_healthy() && stats.busy_for().is_none_or(|busy| busy < STEP_TIME_MAX),
         }
     }

@@ -105,6 +105,7 @@ impl Backend for Echo {
             kv_blocks_total: 4,
             preemptions: 5,
             alive: self.alive.load(Relaxed),
+            ..Snapshot::default()
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
         gguf::Gguf,
-        kv_cache::KvCache,
+        kv_cache::{KvCache, KvType},
         models::{self, LoadError, LoadOptions, Model, Source, Spec},
         team,
         tokenizer::{Markup, Special, Tokenizer},
@@ -82,6 +82,10 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
     let mut engine_config = EngineConfig { queue_max: config.server.queue_max, ..EngineConfig::default() };
     engine_config.running_max = model.running_max.unwrap_or(engine_config.running_max);
     engine_config.gap_max = model.gap.unwrap_or(engine_config.gap_max);
+    engine_config.prefix_cache = model.prefix_cache.unwrap_or(engine_config.prefix_cache);
+    if model.speculation == Some(config::Speculation::Off) {
+        engine_config.draft_max = 0;
+    }
     // Planned before the weights are read: what can't be had is said at once.
     let left = available_bytes().map(|bytes| (bytes + given_back).saturating_sub(opened.memory_needed()));
     let room =
@@ -92,12 +96,14 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
     let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read;
     info.context = room.context;
     let summary = summary(model, &info, weights.spec().context, &room, threads);
-    let cache = KvCache::new(weights.spec(), room.blocks);
+    let cache = KvCache::new(weights.spec(), room.blocks, kv_type(model));
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
                 StartError::Thread(_) => Failure::Run(error.to_string()),
-                StartError::Zero(_) | StartError::Vocabulary { .. } => refuse(model, error),
+                StartError::Zero(_) | StartError::CacheTooSmall { .. } | StartError::Vocabulary { .. } => {
+                    refuse(model, error)
+                }
             },
         )?;
     let served = Arc::new(Served::new(engine.clone(), template, info));
@@ -155,6 +161,14 @@ impl Opened {
         let sizes = || self.source.tensors().map(|tensor| tensor.bytes as u64);
         // Packed, a format takes up to a sixth more than in the file.
         sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0)
+    }
+}
+
+/// How the model's keys and values are kept.
+pub fn kv_type(model: &ModelConfig) -> KvType {
+    match model.kv_type {
+        None | Some(config::KvType::F16) => KvType::F16,
+        Some(config::KvType::Q8_0) => KvType::Q8_0,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure: the memory that is left is an argument.
 
+use super::load;
 use crate::{
     config::{ModelConfig, show_bytes},
     engine::{blocks::BLOCK_TOKENS, kv_cache::KvCache, models::Spec},
@@ -25,7 +26,7 @@ pub struct Room {
 impl Room {
     /// Takes the memory it is told to, else what is useful within half of what is `available`.
     pub fn plan(model: &ModelConfig, spec: &Spec, running_max: usize, available: Option<u64>) -> Result<Self, String> {
-        let block_bytes = KvCache::block_bytes(spec) as u64;
+        let block_bytes = KvCache::block_bytes(spec, load::kv_type(model)) as u64;
         let context = model.context.unwrap_or(spec.context);
         if context > spec.context {
             let trained = spec.context;

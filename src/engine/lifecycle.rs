@@ -13,11 +13,11 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     Engine, EngineConfig,
-    batch::Batch,
+    batch::{Batch, Want},
     error::RequestError,
     fake::{HashModel, alone},
     gguf::{Gguf, GgufWriter},
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{ForwardError, Model, Outcome, Spec},
     request::{Event, FinishReason, Flow, GenerateRequest, Prompt, SamplingParams, Sink, Timeline, Usage},
     tokenizer::Tokenizer,
@@ -85,7 +85,10 @@ impl Model for StagedModel {
             _ => self.model.forward(batch, cache, outcome)?,
         }
         if self.mood.load(Ordering::SeqCst) == NAN && !batch.sampled.is_empty() {
-            outcome.logits[..VOCABULARY].fill(f32::NAN);
+            match batch.sampled[0].1 {
+                Want::Best => outcome.best[0].logit = f32::NAN,
+                Want::Logits => outcome.logits[..VOCABULARY].fill(f32::NAN),
+            }
         }
         Ok(())
     }
@@ -112,7 +115,7 @@ impl Stage {
         let (permits, taken) = unbounded();
         let mood = Arc::new(AtomicU8::new(WELL));
         let model = HashModel::new(blocks, VOCABULARY, CHOICES, CONTEXT);
-        let cache = KvCache::new(model.spec(), blocks);
+        let cache = KvCache::new(model.spec(), blocks, KvType::F16);
         let model = StagedModel { model, mood: Arc::clone(&mood), permits: held.then_some(taken) };
         let engine = Engine::start("fake", Box::new(model), cache, Arc::new(tokenizer()), config).unwrap();
         Self { engine, mood, permits }

@@ -25,11 +25,13 @@ pub mod layers;
 #[cfg(test)]
 mod lifecycle;
 pub mod models;
+pub mod prefix;
 mod process;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod speculation;
 pub mod stats;
 pub mod stop;
 pub mod team;

@@ -325,8 +325,12 @@ fn render_gauges(text: &mut Text, gauges: &Gauges) {
     text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
     text.gauge("sconce_kv_usage_ratio", "Used share of the KV cache, 0 to 1.", engine.kv_usage());
     text.gauge("sconce_kv_blocks_used", "KV blocks held by sequences.", engine.kv_blocks_used);
+    text.gauge("sconce_kv_blocks_cached", "KV blocks kept for prompts that begin alike.", engine.kv_blocks_cached);
     text.gauge("sconce_kv_blocks", "KV blocks there are.", engine.kv_blocks_total);
     text.counter("sconce_preemptions_total", "Sequences preempted for want of KV blocks.", engine.preemptions);
+    text.counter("sconce_prefix_hits_total", "Requests that found a part of their prompt cached.", engine.prefix_hits);
+    text.counter("sconce_drafted_tokens_total", "Tokens guessed and checked.", engine.drafted_tokens);
+    text.counter("sconce_accepted_tokens_total", "Guessed tokens that were right.", engine.accepted_tokens);
     text.family("sconce_build_info", "gauge", "1, with the version as label.");
     text.sample("sconce_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
@@ -409,7 +413,15 @@ mod tests {
         };
         let gauges = Gauges {
             model: Some(("a\"b".to_owned(), info)),
-            engine: Snapshot { kv_blocks_used: 1, kv_blocks_total: 4, ..Snapshot::default() },
+            engine: Snapshot {
+                kv_blocks_used: 1,
+                kv_blocks_cached: 2,
+                kv_blocks_total: 4,
+                prefix_hits: 3,
+                drafted_tokens: 9,
+                accepted_tokens: 5,
+                ..Snapshot::default()
+            },
             loops: vec![LoopStats { open_connections: 3, ..LoopStats::default() }],
             ready: true,
         };
@@ -451,6 +463,10 @@ mod tests {
             "sconce_inter_token_seconds_bucket{le=\"+Inf\"} 1",
             "sconce_queue_wait_seconds_count 1",
             "sconce_kv_usage_ratio 0.25",
+            "sconce_kv_blocks_cached 2",
+            "sconce_prefix_hits_total 3",
+            "sconce_drafted_tokens_total 9",
+            "sconce_accepted_tokens_total 5",
             "sconce_connections{loop=\"0\"} 3",
             "sconce_uptime_seconds 5",
             "sconce_reloads_total{outcome=\"refused\"} 1",

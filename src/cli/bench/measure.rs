@@ -11,7 +11,7 @@ use crate::engine::{
     EngineConfig,
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{ForwardError, Model, Outcome},
 };
 
@@ -84,10 +84,10 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// `blocks` must do for every case that will be timed.
-    pub fn new(model: &'a mut dyn Model, blocks: usize) -> Self {
-        let cache = KvCache::new(model.spec(), blocks);
-        let kv_bytes = (KvCache::block_bytes(model.spec()) / BLOCK_TOKENS) as u64;
+    /// With a cache of `blocks` blocks, which must do for every case that will be timed.
+    pub fn new(model: &'a mut dyn Model, blocks: usize, kv_type: KvType) -> Self {
+        let cache = KvCache::new(model.spec(), blocks, kv_type);
+        let kv_bytes = (KvCache::block_bytes(model.spec(), kv_type) / BLOCK_TOKENS) as u64;
         let vocabulary = model.spec().vocabulary;
         Self { model, cache, outcome: Outcome::default(), kv_bytes, vocabulary }
     }
@@ -186,6 +186,7 @@ fn table(first: usize, blocks: usize) -> Vec<BlockId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn every_case_counts_what_it_does() {
         let mut model = crate::cli::load::tests::demo();
@@ -198,8 +199,8 @@ mod tests {
             Case::Decode { width: 3, depth: 200 },
         ];
         let blocks = cases.iter().map(|case| case.blocks()).max().unwrap();
-        let kv_bytes = KvCache::block_bytes(model.spec()) as u64 / BLOCK_TOKENS as u64;
-        let mut bench = Bench::new(&mut *model, blocks);
+        let kv_bytes = KvCache::block_bytes(model.spec(), KvType::F16) as u64 / BLOCK_TOKENS as u64;
+        let mut bench = Bench::new(&mut *model, blocks, KvType::F16);
         for case in cases {
             let mut told = 0;
             let samples = bench.time(case, 2, || told += 1).unwrap();

@@ -7,6 +7,7 @@ pub mod blueprint;
 mod decoder;
 mod gemma;
 mod granite;
+mod head;
 pub mod layout;
 mod llama;
 mod olmo2;

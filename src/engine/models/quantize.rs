@@ -29,7 +29,7 @@ impl Quantize {
     pub(super) fn bytes(self, tensor: &gguf::Tensor) -> usize {
         match tensor.shape[..] {
             [rows, inputs] if tensor.dtype.is_float() => match self.target(tensor.name, inputs) {
-                Some(target) => rows * (inputs / target.block_size() * target.type_size()),
+                Some(target) => rows * (inputs / target.block_len() * target.block_bytes()),
                 None => tensor.bytes,
             },
             _ => tensor.bytes,
@@ -37,18 +37,18 @@ impl Quantize {
     }
 
     /// What matrix `name`, with rows of `inputs` values, is turned into; `None` leaves it as it is.
-    pub(super) fn target(self, name: &str, inputs: usize) -> Option<GgmlDType> {
+    pub(super) fn target(self, name: &str, inputs: usize) -> Option<TensorType> {
         let wanted = match self {
-            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q8_0 => TensorType::Q8_0,
             // As in llama.cpp's mixtures: an error in the head goes to the probabilities as it is, and one in a token's
             // vector through all layers, where that of a layer's matrix is one of many that even out.
-            Self::Q4K if matches!(name, "token_embd.weight" | "output.weight") => GgmlDType::Q6K,
-            Self::Q4K => GgmlDType::Q4K,
+            Self::Q4K if matches!(name, "token_embd.weight" | "output.weight") => TensorType::Q6K,
+            Self::Q4K => TensorType::Q4K,
         };
         // Rows that are no whole blocks of 256 take the smallest format of blocks of 32 that is no worse.
-        [wanted, if wanted == GgmlDType::Q4K { GgmlDType::Q5_0 } else { GgmlDType::Q8_0 }]
+        [wanted, if wanted == TensorType::Q4K { TensorType::Q5_0 } else { TensorType::Q8_0 }]
             .into_iter()
-            .find(|dtype| inputs.is_multiple_of(dtype.block_size()))
+            .find(|dtype| inputs.is_multiple_of(dtype.block_len()))
     }
 }
 
@@ -61,9 +61,9 @@ pub(super) fn quantize(
     floats: TensorType,
     data: &[u8],
     inputs: usize,
-    target: GgmlDType,
+    target: TensorType,
 ) -> candle_core::Result<Vec<u8>> {
-    let (from_bytes, to_bytes) = (inputs * floats.block_bytes(), inputs / target.block_size() * target.type_size());
+    let (from_bytes, to_bytes) = (inputs * floats.block_bytes(), inputs / target.block_len() * target.block_bytes());
     let mut out = vec![0; data.len() / from_bytes * to_bytes];
     let chunks: Vec<_> = data
         .chunks(CHUNK_ROWS * from_bytes)
@@ -80,9 +80,20 @@ pub(super) fn quantize(
     Ok(out)
 }
 
-fn quantize_rows(values: Vec<f32>, inputs: usize, target: GgmlDType, to: &mut [u8]) -> candle_core::Result<()> {
+fn quantize_rows(values: Vec<f32>, inputs: usize, target: TensorType, to: &mut [u8]) -> candle_core::Result<()> {
     let rows = values.len() / inputs;
     let tensor = Tensor::from_vec(values, (rows, inputs), &Device::Cpu)?;
-    to.copy_from_slice(&QTensor::quantize(&tensor, target)?.data()?);
+    to.copy_from_slice(&QTensor::quantize(&tensor, candles(target))?.data()?);
     Ok(())
+}
+
+/// Candle's name of a format that weights are turned into.
+fn candles(target: TensorType) -> GgmlDType {
+    match target {
+        TensorType::Q8_0 => GgmlDType::Q8_0,
+        TensorType::Q6K => GgmlDType::Q6K,
+        TensorType::Q5_0 => GgmlDType::Q5_0,
+        TensorType::Q4K => GgmlDType::Q4K,
+        other => unreachable!("nothing is turned into {other}"),
+    }
 }

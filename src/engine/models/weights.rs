@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use candle_core::quantized::GgmlDType;
-
 use super::{
     LoadError, LoadOptions, Source,
     layout::{MatrixNames, VectorName},
@@ -11,6 +9,7 @@ use super::{
 };
 use crate::engine::{
     gguf::{FromValue, Tensor, TensorType, Value},
+    kernels::matmul::Kind,
     layers::{Linear, LinearBuilder, PairStyle, RmsNorm, WeightsError},
     team::Team,
 };
@@ -24,7 +23,7 @@ pub struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// `team` quantises, where that is wanted.
+    /// `team` packs, and quantises where that is wanted.
     pub fn new(source: &'a Source, architecture: &'static str, team: &'a Team, options: LoadOptions) -> Self {
         Self { source, architecture, team, options }
     }
@@ -121,8 +120,9 @@ impl<'a> Weights<'a> {
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
         let name = format!("{name}.weight");
         let tensor = self.tensor(&name, &[outputs, inputs])?;
-        let dtype =
-            ggml_dtype(tensor.dtype).ok_or_else(|| LoadError::Type { tensor: name.clone(), dtype: tensor.dtype })?;
+        if Kind::of(tensor.dtype).is_none() {
+            return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
+        }
         let data = tensor.read()?;
         let wanted = self.options.quantize.filter(|_| tensor.dtype.is_float());
         match wanted.and_then(|quantize| quantize.target(&name, inputs)) {
@@ -130,7 +130,7 @@ impl<'a> Weights<'a> {
                 Ok(data) => Ok(Matrix { dtype: target, data: data.into() }),
                 Err(error) => Err(LoadError::Weights { tensor: name, why: error.to_string() }),
             },
-            None => Ok(Matrix { dtype, data }),
+            None => Ok(Matrix { dtype: tensor.dtype, data }),
         }
     }
 
@@ -146,40 +146,19 @@ impl<'a> Weights<'a> {
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
-        let read = |(name, outputs): &(String, usize)| self.matrix(name, *outputs, names.inputs);
-        let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut builder = LinearBuilder::new(names.inputs);
-        let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
-        for ((name, _), Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
-            builder = builder.matrix(*dtype, data).map_err(|e| refused(name, e))?;
+        let mut builder = LinearBuilder::new(self.team, names.inputs);
+        for (name, outputs) in &names.parts {
+            let Matrix { dtype, data } = self.matrix(name, *outputs, names.inputs)?;
+            let refused = |e: WeightsError| LoadError::Weights { tensor: name.clone(), why: e.0 };
+            builder = builder.matrix(dtype, &data).map_err(refused)?;
         }
-        builder.build(self.team.threads(), self.bias(names)?).map_err(|e| refused(&names.parts[0].0, e))
+        Ok(builder.build(self.bias(names)?))
     }
 }
 
 /// A matrix as its kernels take it.
 pub struct Matrix<'a> {
-    pub dtype: GgmlDType,
+    pub dtype: TensorType,
     /// All rows, end to end.
     pub data: Cow<'a, [u8]>,
-}
-
-/// Candle's name of a format, if it has kernels for it.
-fn ggml_dtype(dtype: TensorType) -> Option<GgmlDType> {
-    Some(match dtype {
-        TensorType::F32 => GgmlDType::F32,
-        TensorType::F16 => GgmlDType::F16,
-        TensorType::Bf16 => GgmlDType::BF16,
-        TensorType::Q4_0 => GgmlDType::Q4_0,
-        TensorType::Q4_1 => GgmlDType::Q4_1,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
-        TensorType::Q5_1 => GgmlDType::Q5_1,
-        TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q2K => GgmlDType::Q2K,
-        TensorType::Q3K => GgmlDType::Q3K,
-        TensorType::Q4K => GgmlDType::Q4K,
-        TensorType::Q5K => GgmlDType::Q5K,
-        TensorType::Q6K => GgmlDType::Q6K,
-        _ => return None,
-    })
 }
