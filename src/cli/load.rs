@@ -140,7 +140,7 @@ pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Res
         weights_type: weights_type(&source),
         parameters: sizes.parameters,
         file_bytes: source.file_bytes(),
-        packed_bytes: sizes.layer_bytes + sizes.head_bytes,
+        packed_bytes: sizes.memory_bytes(),
         context: weights.spec().context,
         load_seconds: started.elapsed().as_secs_f64(),
         loaded: SystemTime::now(),

@@ -101,6 +101,13 @@ pub(super) struct Block {
     pub down: Linear,
 }
 
+impl Block {
+    /// Of its matrices, packed.
+    fn bytes(&self) -> usize {
+        [&self.qkv, &self.attention_output, &self.gate_up, &self.down].into_iter().map(Linear::bytes).sum()
+    }
+}
+
 pub(super) struct Decoder {
     parts: Parts,
     team: Team,
@@ -170,7 +177,17 @@ impl Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
+    /// `file` says how large the weights were before they were packed.
+    pub fn new(parts: Parts, team: Team, file: WeightSizes) -> Self {
+        let weights = WeightSizes {
+            layer_bytes: parts.blocks.iter().map(|block| block.bytes() as u64).sum(),
+            head_bytes: parts.embedding.head().bytes() as u64,
+            table_bytes: match &parts.embedding {
+                Embedding::Tied(_) => 0,
+                Embedding::Untied { table, .. } => table.bytes() as u64,
+            },
+            ..file
+        };
         Self { parts, team, weights, scratch: Scratch::default(), partials: Vec::new() }
     }
 
