@@ -54,7 +54,7 @@ TOKENS_ONLY = "-n 8 -c 8 --gen 200"
 
 
 def run(command, environment=None, limit=3600):
-    """Output and the CPUs that the command kept busy on average."""
+    """What the command printed, and the CPUs that it kept busy on average."""
     began, before = time.monotonic(), os.times()
     done = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, timeout=limit, env={**os.environ, **(environment or {})}
@@ -169,9 +169,10 @@ class Server:
             at = words.index("-n") + 1
             words[at] = str(max(1, round(int(words[at]) * options.scale)))
         command = [sys.executable, options.load, f"http://127.0.0.1:{self.port}", "--api", self.api, *words]
-        told = json.loads(run(command)[0])
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        told = json.loads(done.stdout) if done.returncode == 0 else {"failed": "all"}
         if told["failed"]:
-            raise RuntimeError(f"{told['failed']} of the requests failed: {workload}")
+            raise RuntimeError(f"{told['failed']} of the requests failed ({workload}): {done.stderr.strip() or 'no reason'}")
         return told
 
 
