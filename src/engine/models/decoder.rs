@@ -99,7 +99,9 @@ impl Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
+    /// `file` says how large the weights were before they were packed.
+    pub fn new(parts: Parts, team: Team, file: WeightSizes) -> Self {
+        let weights = parts.packed_sizes(file);
         let mut kinds: Vec<usize> = Vec::new();
         for (layer, block) in parts.blocks.iter().enumerate() {
             if !kinds.iter().any(|kind| attends_alike(block, &parts.blocks[*kind])) {

@@ -210,6 +210,15 @@ pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, Loa
     Ok(Box::new(model))
 }
 
+/// What the engine must know of a model, by its metadata alone.
+pub fn inspect(source: &Source) -> Result<Spec, LoadError> {
+    let architecture = source.architecture()?;
+    // Nothing is packed, so nobody is needed for it.
+    let team = Team::new(NonZeroUsize::MIN).map_err(LoadError::Threads)?;
+    let weights = Weights::new(source, architecture.name(), &team, LoadOptions::new(NonZeroUsize::MIN));
+    Ok(architecture.blueprint(&weights)?.spec)
+}
+
 /// Why a model can't be served. The text says what; the caller adds the path.
 #[derive(Debug)]
 pub enum LoadError {
