@@ -6,6 +6,7 @@
 
 use super::{
     blocks::{BLOCK_TOKENS, BlockId},
+    device::Pages,
     models::Spec,
     team::DisjointMut,
 };
@@ -14,6 +15,8 @@ pub struct KvCache {
     /// Half floats, as bits.
     data: Vec<u16>,
     shape: Shape,
+    /// Where the keys and values are instead, if a device computes.
+    pages: Option<Pages>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,18 @@ impl KvCache {
     /// A cache of `blocks` blocks for a model. Memory is taken from the system as blocks are first written.
     pub fn new(spec: &Spec, blocks: usize) -> Self {
         let shape = Shape { layers: spec.layers, blocks, heads: spec.kv_heads, dim: spec.head_dim };
-        Self { data: vec![0; shape.layers * blocks * shape.block()], shape }
+        Self { data: vec![0; shape.layers * blocks * shape.block()], shape, pages: None }
+    }
+
+    /// The cache of a model whose keys and values are in a device's memory: here only their blocks are counted.
+    pub fn on_device(spec: &Spec, pages: Pages) -> Self {
+        let shape = Shape { layers: spec.layers, blocks: pages.blocks(), heads: spec.kv_heads, dim: spec.head_dim };
+        Self { data: Vec::new(), shape, pages: Some(pages) }
+    }
+
+    /// What a device computes with.
+    pub fn pages(&self) -> Option<&Pages> {
+        self.pages.as_ref()
     }
 
     /// Bytes that one block takes over all layers.

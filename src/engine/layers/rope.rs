@@ -78,6 +78,15 @@ impl Rope {
         Self { style, frequencies, magnitude }
     }
 
+    pub fn style(&self) -> PairStyle {
+        self.style
+    }
+
+    /// Pairs of a head that are turned.
+    pub fn pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
     pub fn angles(&self, positions: &[u32]) -> Angles {
         let pairs = self.frequencies.len();
         let mut angles = Angles {
@@ -112,6 +121,18 @@ impl Rope {
                 }
             }
         }
+    }
+}
+
+impl Angles {
+    /// Shape (rows, pairs).
+    pub fn cos(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// Shape (rows, pairs).
+    pub fn sin(&self) -> &[f32] {
+        &self.sin
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::engine::{
     batch::{Batch, Want},
-    blocks::{BLOCK_TOKENS, BlockId},
+    blocks::BlockId,
     kv_cache::KvCache,
     layers::{Attention, Linear, RmsNorm, Rope, Rows, Step, Then, silu_mul},
     team::Team,
@@ -166,7 +166,7 @@ impl Model for Decoder {
     }
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
-        check(batch, &self.parts.spec, cache)?;
+        batch.check(self.parts.spec.vocabulary, cache.blocks())?;
         self.embed(&batch.tokens);
         let step = Step::new(&self.team, batch, &self.parts.rope);
         for (layer, block) in self.parts.blocks.iter().enumerate() {
@@ -202,22 +202,4 @@ fn best(logits: &[f32]) -> Best {
         }
     }
     best
-}
-
-/// A batch that names tokens or blocks that do not exist is the engine's mistake; better an error than wrong memory.
-fn check(batch: &Batch, spec: &Spec, cache: &KvCache) -> Result<(), ForwardError> {
-    let covered = |s: &crate::engine::batch::Segment| s.rows > 0 && s.start + s.rows <= s.blocks.len() * BLOCK_TOKENS;
-    if batch.tokens.iter().any(|t| *t as usize >= spec.vocabulary) {
-        return Err(ForwardError("a token beyond the vocabulary".into()));
-    }
-    if !batch.segments.iter().all(covered) || batch.sampled.iter().any(|(row, _)| *row >= batch.rows()) {
-        return Err(ForwardError("a batch that does not fit together".into()));
-    }
-    if batch.choices > spec.vocabulary {
-        return Err(ForwardError("more choices than the vocabulary has".into()));
-    }
-    if batch.segments.iter().flat_map(|s| &s.blocks).any(|b| b.0 as usize >= cache.blocks()) {
-        return Err(ForwardError("a block beyond the cache".into()));
-    }
-    Ok(())
 }

@@ -71,6 +71,19 @@ pub struct Best {
 pub trait Model: Send {
     fn spec(&self) -> &Spec;
 
+    /// A cache of `blocks` blocks, in the memory of the device that computes.
+    ///
+    /// # Errors
+    /// The device has no room for it.
+    fn new_cache(&self, blocks: usize) -> Result<KvCache, ForwardError> {
+        Ok(KvCache::new(self.spec(), blocks))
+    }
+
+    /// Bytes that are free where the cache will be, if that is not the system's memory.
+    fn cache_bytes_free(&self) -> Option<u64> {
+        None
+    }
+
     /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves what is wanted of the sampled rows
     /// in `outcome`.
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError>;
