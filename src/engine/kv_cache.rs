@@ -72,21 +72,45 @@ impl KvCache {
         self.shape.blocks
     }
 
-    /// A layer's cache, to be written by many threads.
-    pub fn layer_mut(&mut self, layer: usize) -> LayerWriter<'_> {
-        let shape = self.shape;
-        let size = shape.blocks * shape.block();
-        LayerWriter { data: DisjointMut::new(&mut self.data[layer * size..(layer + 1) * size]), shape }
+    /// The cache as the threads of a region write and read it.
+    ///
+    /// # Safety
+    /// As long as the result lives, its users keep to this: what a stage writes is, in that stage, neither written nor read
+    /// by another chunk.
+    pub unsafe fn share(&mut self) -> SharedCache<'_> {
+        assert!(self.pages.is_none(), "the cache is in a device's memory");
+        SharedCache { data: DisjointMut::new(&mut self.data), shape: self.shape }
     }
+}
 
+/// See [`KvCache::share`].
+pub struct SharedCache<'a> {
+    data: DisjointMut<'a, u16>,
+    shape: Shape,
+}
+
+impl SharedCache<'_> {
     /// One KV head of one layer, of the sequence that holds `blocks`.
     pub fn head<'a>(&'a self, layer: usize, head: usize, blocks: &'a [BlockId]) -> PagedHead<'a> {
         assert!(blocks.iter().all(|b| (b.0 as usize) < self.shape.blocks), "a block beyond the cache");
-        PagedHead {
-            data: &self.data[self.shape.head(layer, head)..],
-            blocks,
-            stride: self.shape.block(),
-            dim: self.shape.dim,
+        let values = self.shape.layers * self.shape.blocks * self.shape.block();
+        // SAFETY: written by earlier stages, as was promised to `KvCache::share`.
+        let data = unsafe { self.data.read(self.shape.head(layer, head)..values) };
+        PagedHead { data, blocks, stride: self.shape.block(), dim: self.shape.dim }
+    }
+
+    /// Stores one token's key and value of one head, half floats as bits.
+    pub fn write(&self, layer: usize, head: usize, block: BlockId, offset: usize, key: &[u16], value: &[u16]) {
+        let dim = self.shape.dim;
+        assert!(offset < BLOCK_TOKENS && head < self.shape.heads && key.len() == dim && value.len() == dim);
+        let tile = self.shape.head(layer, head) + block.0 as usize * self.shape.block();
+        // SAFETY: this token's own places in the tile, written by one chunk as was promised to `KvCache::share`.
+        unsafe {
+            for (i, x) in key.iter().enumerate() {
+                self.data.write(tile + i * BLOCK_TOKENS + offset, *x);
+            }
+            let at = tile + self.shape.tile() + offset * dim;
+            self.data.range(at..at + dim).copy_from_slice(value);
         }
     }
 }
@@ -116,31 +140,5 @@ impl PagedHead<'_> {
         let at = self.blocks[index].0 as usize * self.stride;
         let tile = self.dim * BLOCK_TOKENS;
         self.data[at..at + 2 * tile].split_at(tile)
-    }
-}
-
-/// Writes one layer's new keys and values.
-pub struct LayerWriter<'a> {
-    data: DisjointMut<'a, u16>,
-    shape: Shape,
-}
-
-impl LayerWriter<'_> {
-    /// Stores one token's key and value of one head, half floats as bits.
-    ///
-    /// # Safety
-    /// No other thread writes the same position of the same block and head.
-    pub unsafe fn write(&self, head: usize, block: BlockId, offset: usize, key: &[u16], value: &[u16]) {
-        let dim = self.shape.dim;
-        assert!(offset < BLOCK_TOKENS && head < self.shape.heads && key.len() == dim && value.len() == dim);
-        let tile = block.0 as usize * self.shape.block() + head * 2 * self.shape.tile();
-        // SAFETY: this token's own places in the tile, exclusive by the caller's promise.
-        unsafe {
-            for (i, x) in key.iter().enumerate() {
-                self.data.write(tile + i * BLOCK_TOKENS + offset, *x);
-            }
-            let at = tile + self.shape.tile() + offset * dim;
-            self.data.range(at..at + dim).copy_from_slice(value);
-        }
     }
 }

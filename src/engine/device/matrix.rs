@@ -7,10 +7,13 @@ use candle_core::{
     quantized::{GgmlDType, QStorage, QTensor},
 };
 
-use crate::engine::models::{
-    LoadError,
-    layout::{MatrixNames, VectorName},
-    weights::Weights,
+use crate::engine::{
+    gguf::TensorType,
+    models::{
+        LoadError,
+        layout::{MatrixNames, VectorName},
+        weights::Weights,
+    },
 };
 
 /// Reads tensors by name onto a device.
@@ -48,12 +51,35 @@ impl Loader<'_> {
 
     fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> std::result::Result<Matrix, LoadError> {
         let stored = self.weights.matrix(name, outputs, inputs)?;
-        Matrix::new(stored.dtype, &stored.data, (outputs, inputs), self.device).map_err(refused(name))
+        let Some(dtype) = ggml_dtype(stored.dtype) else {
+            return Err(LoadError::Type { tensor: name.to_owned(), dtype: stored.dtype });
+        };
+        Matrix::new(dtype, &stored.data, (outputs, inputs), self.device).map_err(refused(name))
     }
 
     fn bias(&self, name: &str, bias: Option<&[f32]>) -> std::result::Result<Option<Tensor>, LoadError> {
         bias.map(|bias| Tensor::from_slice(bias, bias.len(), self.device)).transpose().map_err(refused(name))
     }
+}
+
+/// Candle's name of a format, if it has kernels for it.
+fn ggml_dtype(dtype: TensorType) -> Option<GgmlDType> {
+    Some(match dtype {
+        TensorType::F32 => GgmlDType::F32,
+        TensorType::F16 => GgmlDType::F16,
+        TensorType::Bf16 => GgmlDType::BF16,
+        TensorType::Q4_0 => GgmlDType::Q4_0,
+        TensorType::Q4_1 => GgmlDType::Q4_1,
+        TensorType::Q5_0 => GgmlDType::Q5_0,
+        TensorType::Q5_1 => GgmlDType::Q5_1,
+        TensorType::Q8_0 => GgmlDType::Q8_0,
+        TensorType::Q2K => GgmlDType::Q2K,
+        TensorType::Q3K => GgmlDType::Q3K,
+        TensorType::Q4K => GgmlDType::Q4K,
+        TensorType::Q5K => GgmlDType::Q5K,
+        TensorType::Q6K => GgmlDType::Q6K,
+        _ => return None,
+    })
 }
 
 fn refused(name: &str) -> impl FnOnce(candle_core::Error) -> LoadError {

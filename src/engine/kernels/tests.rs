@@ -136,24 +136,21 @@ struct Sequence {
 const HEADS: usize = 2;
 const HEAD: usize = 1;
 
+fn spec(dim: usize) -> Spec {
+    let architecture = "test".into();
+    Spec { architecture, layers: 2, kv_heads: HEADS, head_dim: dim, vocabulary: 1, context: 4096 }
+}
+
 impl Sequence {
     fn new(random: &mut Random, tokens: usize, dim: usize) -> Self {
-        let spec = Spec {
-            architecture: "test".into(),
-            layers: 2,
-            kv_heads: HEADS,
-            head_dim: dim,
-            vocabulary: 1,
-            context: tokens,
-        };
         let count = tokens.div_ceil(BLOCK_TOKENS);
-        let mut cache = KvCache::new(&spec, count + 3);
+        let mut cache = KvCache::new(&spec(dim), count + 3);
         // What a block's former owner left behind must not be seen.
         let rubbish = vec![f16::NAN.to_bits(); dim];
         for block in 0..cache.blocks() as u32 {
             for offset in 0..BLOCK_TOKENS {
                 // SAFETY: one thread.
-                unsafe { cache.layer_mut(1).write(HEAD, BlockId(block), offset, &rubbish, &rubbish) };
+                unsafe { cache.share() }.write(1, HEAD, BlockId(block), offset, &rubbish, &rubbish);
             }
         }
         let blocks: Vec<_> = (0..count as u32).rev().map(|b| BlockId(b + 2)).collect();
@@ -165,7 +162,7 @@ impl Sequence {
             let value: Vec<_> = random.floats(dim).iter().map(narrow).collect();
             let block = blocks[position / BLOCK_TOKENS];
             // SAFETY: one thread.
-            unsafe { cache.layer_mut(1).write(HEAD, block, position % BLOCK_TOKENS, &key, &value) };
+            unsafe { cache.share() }.write(1, HEAD, block, position % BLOCK_TOKENS, &key, &value);
             keys.push(key.iter().map(widen).collect());
             values.push(value.iter().map(widen).collect());
         }
@@ -191,8 +188,12 @@ fn attention_is_the_formula_whatever_queries_come_with_it() {
             [(1, 16), (31, 32), (33, 48), (64, 64), (100, 80), (200, 128)].into_iter().enumerate()
         {
             let mut random = Random::new(seed as u64);
-            let sequence = Sequence::new(&mut random, tokens, dim);
-            let head = sequence.cache.head(1, HEAD, &sequence.blocks);
+            let mut sequence = Sequence::new(&mut random, tokens, dim);
+            let blocks = sequence.blocks.clone();
+            let mut cache = std::mem::replace(&mut sequence.cache, KvCache::new(&spec(dim), 0));
+            // SAFETY: one thread.
+            let cache = unsafe { cache.share() };
+            let head = cache.head(1, HEAD, &blocks);
             for queries in 1..=MAX_QUERIES {
                 let q: Vec<_> = random.floats(queries * dim).iter().map(|x| x * 0.5).collect();
                 let positions: Vec<_> = (0..queries).map(|_| random.below(tokens) as u32).collect();

@@ -3,13 +3,13 @@
 //! First every row's key and value are written to the cache, then every query reads it: a key is always seen as the
 //! cache holds it, in half precision, whichever step wrote it.
 
-use super::{PARALLEL_MIN_VALUES, RmsNorm, Rope, Rows, rope::Angles};
+use super::{PARALLEL_MIN_VALUES, RmsNorm, Rope, SharedRows, rope::Angles};
 use crate::engine::{
     batch::{Batch, Segment},
     blocks::{BLOCK_TOKENS, BlockId},
     kernels::{HEAD_DIM_MULTIPLE, MAX_QUERIES, kernels},
-    kv_cache::{KvCache, LayerWriter},
-    team::{DisjointMut, Team},
+    kv_cache::SharedCache,
+    team::Crew,
 };
 
 /// Largest head dimension, so that a unit's vectors live on the stack.
@@ -25,7 +25,6 @@ pub struct Attention {
 
 /// What is the same for every layer of a step.
 pub struct Step<'a> {
-    pub team: &'a Team,
     pub batch: &'a Batch,
     rope: &'a Rope,
     angles: Angles,
@@ -34,10 +33,10 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    pub fn new(team: &'a Team, batch: &'a Batch, rope: &'a Rope) -> Self {
+    pub fn new(batch: &'a Batch, rope: &'a Rope) -> Self {
         let slot = |s: &Segment, position: usize| (s.blocks[position / BLOCK_TOKENS], position % BLOCK_TOKENS);
         let slots = batch.segments.iter().flat_map(|s| (s.start..s.start + s.rows).map(move |p| slot(s, p)));
-        Self { team, batch, rope, angles: rope.angles(&batch.positions), slots: slots.collect() }
+        Self { batch, rope, angles: rope.angles(&batch.positions), slots: slots.collect() }
     }
 }
 
@@ -61,21 +60,23 @@ impl Attention {
         self.heads / self.kv_heads
     }
 
-    /// `qkv` holds every row's queries, keys and values, head by head; `out` gets the attended values, shape
+    /// Two stages. `qkv` holds every row's queries, keys and values, head by head; `out` gets the attended values, shape
     /// (tokens, heads · head dim).
-    pub fn forward(&self, step: &Step, qkv: &mut Rows, cache: &mut KvCache, layer: usize, out: &mut Rows) {
-        self.turn_and_store(step, qkv, &cache.layer_mut(layer));
+    pub fn forward(
+        &self,
+        crew: &Crew,
+        step: &Step,
+        qkv: &SharedRows,
+        cache: &SharedCache,
+        layer: usize,
+        out: &SharedRows,
+    ) {
+        self.turn_and_store(crew, step, qkv, cache, layer);
         let units = self.units(step.batch);
-        out.reset(step.batch.rows(), self.heads * self.head_dim);
-        let width = out.width();
-        let sink = DisjointMut::new(out.values_mut());
-        let (cache, qkv) = (&*cache, &*qkv);
-        step.team.for_each_chunk(units.len(), 1, |range| {
+        crew.stage(units.len(), 1, |range| {
             for unit in &units[range] {
                 self.attend(unit, qkv, cache, layer, |row, column, values| {
-                    let at = row * width + column;
-                    // SAFETY: a query belongs to one unit, and a unit is taken once.
-                    unsafe { sink.range(at..at + values.len()) }.copy_from_slice(values);
+                    out.part_mut(row, column..column + values.len()).copy_from_slice(values);
                 });
             }
         });
@@ -96,35 +97,39 @@ impl Attention {
     }
 
     /// Normalises and turns queries and keys in place, and writes keys and values to the cache.
-    fn turn_and_store(&self, step: &Step, qkv: &mut Rows, cache: &LayerWriter) {
-        let (dim, width) = (self.head_dim, qkv.width());
-        // The closures run on every thread, where the step's team, which is not `Sync`, can't go.
-        let Step { team, rope, angles, slots, .. } = step;
+    fn turn_and_store(&self, crew: &Crew, step: &Step, qkv: &SharedRows, cache: &SharedCache, layer: usize) {
+        let dim = self.head_dim;
         let turn = |norm: Option<&RmsNorm>, row: usize, head: &mut [f32]| {
             normalise(norm, head);
-            rope.apply(angles, row, head);
+            step.rope.apply(&step.angles, row, head);
         };
         let (query_norm, key_norm) = self.norms.as_ref().map(|(q, k)| (q, k)).unzip();
-        qkv.for_each_chunk(team, PARALLEL_MIN_VALUES.div_ceil(width), |first, chunk| {
-            for (row, values) in (first..).zip(chunk.chunks_exact_mut(width)) {
-                let (queries, keys_values) = values.split_at_mut(self.heads * dim);
+        crew.stage(qkv.rows(), PARALLEL_MIN_VALUES.div_ceil(qkv.width()), |rows| {
+            for row in rows {
+                let (queries, keys_values) = qkv.row_mut(row).split_at_mut(self.heads * dim);
                 let (keys, values) = keys_values.split_at_mut(self.kv_heads * dim);
                 queries.chunks_exact_mut(dim).for_each(|query| turn(query_norm, row, query));
-                let (block, offset) = slots[row];
+                let (block, offset) = step.slots[row];
                 for (head, (key, value)) in keys.chunks_exact_mut(dim).zip(values.chunks_exact(dim)).enumerate() {
                     turn(key_norm, row, key);
                     let (mut k, mut v) = ([0; HEAD_DIM_MAX], [0; HEAD_DIM_MAX]);
                     kernels().narrow(key, &mut k[..dim]);
                     kernels().narrow(value, &mut v[..dim]);
-                    // SAFETY: a row is computed by one thread, and no two rows of a batch share a position of a block.
-                    unsafe { cache.write(head, block, offset, &k[..dim], &v[..dim]) };
+                    cache.write(layer, head, block, offset, &k[..dim], &v[..dim]);
                 }
             }
         });
     }
 
     /// Computes one unit; `put(row, column, values)` takes the results.
-    fn attend(&self, unit: &Unit, qkv: &Rows, cache: &KvCache, layer: usize, put: impl Fn(usize, usize, &[f32])) {
+    fn attend(
+        &self,
+        unit: &Unit,
+        qkv: &SharedRows,
+        cache: &SharedCache,
+        layer: usize,
+        put: impl Fn(usize, usize, &[f32]),
+    ) {
         let (dim, group, n, segment) = (self.head_dim, self.group(), unit.queries, unit.segment);
         let scale = 1.0 / (dim as f32).sqrt();
         let mut q = [0.0; MAX_QUERIES * HEAD_DIM_MAX];

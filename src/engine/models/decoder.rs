@@ -3,14 +3,16 @@
 //! Knows nothing of files or of architectures' names: a [`Blueprint`] says what is computed.
 
 use super::{
-    Best, ForwardError, LoadError, Model, Outcome, Spec, blueprint::Blueprint, layout::VectorName, weights::Weights,
+    Best, ForwardError, LoadError, Model, Outcome, Spec, blueprint::Blueprint, head::Head, layout::VectorName,
+    weights::Weights,
 };
 use crate::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
-    kv_cache::KvCache,
-    layers::{Attention, Linear, RmsNorm, Rope, Rows, Step, Then, silu_mul},
-    team::Team,
+    kernels::kernels,
+    kv_cache::{KvCache, SharedCache},
+    layers::{Attention, Forms, Linear, Operand, RmsNorm, Rope, Rows, SharedOperand, SharedRows, Step, Then},
+    team::{Crew, Team},
 };
 
 /// What a decoder is made of.
@@ -105,16 +107,58 @@ pub(super) struct Decoder {
 struct Scratch {
     /// The residual stream: hidden.
     x: Rows,
-    /// Hidden.
-    normed: Rows,
+    /// What qkv and gate/up read: hidden.
+    normed: Operand,
     /// Heads and twice the KV heads, times head dim.
     qkv: Rows,
     /// Heads times head dim.
-    attended: Rows,
-    /// Twice the feed-forward width.
-    gate_up: Rows,
+    attended: Operand,
     /// The feed-forward width.
-    gated: Rows,
+    gated: Operand,
+    /// The sampled rows alone: hidden.
+    last: Operand,
+    best: Vec<Best>,
+}
+
+/// The scratch as the threads of a region share it.
+struct Shared<'a> {
+    x: SharedRows<'a>,
+    normed: SharedOperand<'a>,
+    qkv: SharedRows<'a>,
+    attended: SharedOperand<'a>,
+    gated: SharedOperand<'a>,
+    last: SharedOperand<'a>,
+}
+
+impl Scratch {
+    fn reset(&mut self, parts: &Parts, rows: usize, sampled: usize) {
+        let hidden = parts.norm.width();
+        let block = &parts.blocks[0];
+        let forms =
+            |of: fn(&Block) -> &Linear| parts.blocks.iter().map(|b| of(b).forms()).fold(Forms::default(), Forms::and);
+        self.x.reset(rows, hidden);
+        self.normed.reset(rows, hidden, forms(|b| &b.qkv).and(forms(|b| &b.gate_up)));
+        self.qkv.reset(rows, block.qkv.outputs());
+        self.attended.reset(rows, block.attention_output.inputs(), forms(|b| &b.attention_output));
+        self.gated.reset(rows, block.down.inputs(), forms(|b| &b.down));
+        self.last.reset(sampled, hidden, parts.embedding.head().forms());
+    }
+
+    /// # Safety
+    /// As [`Rows::share`].
+    unsafe fn share(&mut self) -> Shared<'_> {
+        // SAFETY: the caller's.
+        unsafe {
+            Shared {
+                x: self.x.share(),
+                normed: self.normed.share(),
+                qkv: self.qkv.share(),
+                attended: self.attended.share(),
+                gated: self.gated.share(),
+                last: self.last.share(),
+            }
+        }
+    }
 }
 
 impl Decoder {
@@ -122,41 +166,12 @@ impl Decoder {
         Self { parts, team, scratch: Scratch::default() }
     }
 
-    /// Runs two tokens through the model, since kernels pack their weights when they are first used.
+    /// Runs two tokens through the model, so that what is wrong with it shows now, and its memory is at hand.
     pub fn warm_up(&mut self) -> Result<(), ForwardError> {
         let mut cache = KvCache::new(&self.parts.spec, 1);
         let mut batch = Batch::new(self.parts.spec.vocabulary);
         batch.push(&[0, 0], 0, &[BlockId(0)], &[Want::Logits, Want::Best]);
         self.forward(&batch, &mut cache, &mut Outcome::default())
-    }
-
-    fn embed(&mut self, tokens: &[u32]) {
-        let table = self.parts.embedding.table();
-        let x = &mut self.scratch.x;
-        x.reset(tokens.len(), table.inputs());
-        x.for_each_chunk(&self.team, 4, |first, rows| {
-            for (token, row) in tokens[first..].iter().zip(rows.chunks_exact_mut(table.inputs())) {
-                table.weight_row(*token as usize, row);
-            }
-        });
-    }
-
-    /// The final norm and the head, for the rows that are sampled.
-    fn logits(&mut self, batch: &Batch, outcome: &mut Outcome) {
-        let Self { parts, team, scratch } = self;
-        scratch.normed.reset(batch.sampled.len(), scratch.x.width());
-        for (i, (row, _)) in batch.sampled.iter().enumerate() {
-            parts.norm.forward_row(scratch.x.row(*row), scratch.normed.row_mut(i));
-        }
-        let mut out = Rows::default();
-        parts.embedding.head().forward(team, &mut scratch.normed, Then::Store, &mut out);
-        outcome.clear();
-        for (i, (_, want)) in batch.sampled.iter().enumerate() {
-            match want {
-                Want::Logits => outcome.logits.extend_from_slice(out.row(i)),
-                Want::Best => outcome.best.push(best(&out.row(i)[..batch.choices])),
-            }
-        }
     }
 }
 
@@ -167,39 +182,52 @@ impl Model for Decoder {
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         batch.check(self.parts.spec.vocabulary, cache.blocks())?;
-        self.embed(&batch.tokens);
-        let step = Step::new(&self.team, batch, &self.parts.rope);
-        for (layer, block) in self.parts.blocks.iter().enumerate() {
-            block.forward(&step, cache, layer, &mut self.scratch);
+        let Self { parts, team, scratch } = self;
+        scratch.reset(parts, batch.rows(), batch.sampled.len());
+        let step = Step::new(batch, &parts.rope);
+        let mut head = Head::new(batch, parts, outcome, std::mem::take(&mut scratch.best));
+        {
+            // SAFETY: in each stage below a chunk writes rows, or columns of rows, that are its own, and no stage reads
+            // what it writes but for these.
+            let (s, cache, head) = unsafe { (scratch.share(), cache.share(), head.share()) };
+            team.run(|crew| {
+                parts.embed(crew, &batch.tokens, &s.x);
+                for (layer, block) in parts.blocks.iter().enumerate() {
+                    block.forward(crew, &step, &cache, layer, &s);
+                }
+                s.last.fill(crew, |i, row| parts.norm.forward_row(s.x.row(batch.sampled[i].0), row));
+                head.forward(crew, parts.embedding.head(), &s.last);
+            });
         }
-        self.logits(batch, outcome);
+        scratch.best = head.finish();
         Ok(())
     }
 }
 
-impl Block {
-    fn forward(&self, step: &Step, cache: &mut KvCache, layer: usize, s: &mut Scratch) {
-        self.attention_norm.forward(step.team, &s.x, &mut s.normed);
-        self.qkv.forward(step.team, &mut s.normed, Then::Store, &mut s.qkv);
-        self.attention.forward(step, &mut s.qkv, cache, layer, &mut s.attended);
-        self.attention_output.forward(step.team, &mut s.attended, Then::Add, &mut s.x);
-
-        self.mlp_norm.forward(step.team, &s.x, &mut s.normed);
-        self.gate_up.forward(step.team, &mut s.normed, Then::Store, &mut s.gate_up);
-        silu_mul(step.team, &s.gate_up, &mut s.gated);
-        self.down.forward(step.team, &mut s.gated, Then::Add, &mut s.x);
+impl Parts {
+    fn embed(&self, crew: &Crew, tokens: &[u32], x: &SharedRows) {
+        crew.stage(tokens.len(), 4, |rows| {
+            for row in rows {
+                self.embedding.table().weight_row(tokens[row] as usize, x.row_mut(row));
+            }
+        });
     }
 }
 
-fn best(logits: &[f32]) -> Best {
-    let mut best = Best { token: 0, logit: f32::NEG_INFINITY };
-    for (token, &logit) in (0..).zip(logits) {
-        if logit > best.logit || logit.is_nan() {
-            best = Best { token, logit };
-        }
-        if logit.is_nan() {
-            break;
-        }
+impl Block {
+    fn forward(&self, crew: &Crew, step: &Step, cache: &SharedCache, layer: usize, s: &Shared) {
+        s.normed.fill(crew, |row, out| self.attention_norm.forward_row(s.x.row(row), out));
+        self.qkv.forward(crew, &s.normed, Then::Store, &s.qkv);
+        self.attention.forward(crew, step, &s.qkv, cache, layer, s.attended.floats());
+        s.attended.quantise(crew);
+        self.attention_output.forward(crew, &s.attended, Then::Add, &s.x);
+
+        s.normed.fill(crew, |row, out| self.mlp_norm.forward_row(s.x.row(row), out));
+        self.gate_up.gated(crew, &s.normed, |row, first, gate, up| {
+            let out = s.gated.floats().part_mut(row, first..first + gate.len());
+            kernels().silu_mul(gate, up, out);
+        });
+        s.gated.quantise(crew);
+        self.down.forward(crew, &s.gated, Then::Add, &s.x);
     }
-    best
 }

@@ -5,6 +5,7 @@
 
 pub mod blueprint;
 mod decoder;
+mod head;
 pub mod layout;
 mod llama;
 mod plain;

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use candle_core::quantized::GgmlDType;
-
 use super::{
     LoadError,
     layout::{MatrixNames, VectorName},
 };
 use crate::engine::{
     gguf::{FromValue, Gguf, Tensor, TensorType},
+    kernels::matmul::Kind,
     layers::{Linear, LinearBuilder, RmsNorm, WeightsError},
     team::Team,
 };
@@ -18,12 +17,12 @@ pub struct Weights<'a> {
     gguf: &'a Gguf,
     /// Prefix of the architecture's keys.
     architecture: &'static str,
-    threads: usize,
+    team: &'a Team,
 }
 
 impl<'a> Weights<'a> {
-    pub fn new(gguf: &'a Gguf, architecture: &'static str, team: &Team) -> Self {
-        Self { gguf, architecture, threads: team.threads() }
+    pub fn new(gguf: &'a Gguf, architecture: &'static str, team: &'a Team) -> Self {
+        Self { gguf, architecture, team }
     }
 
     pub fn architecture(&self) -> &'static str {
@@ -96,10 +95,10 @@ impl<'a> Weights<'a> {
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
         let name = format!("{name}.weight");
         let tensor = self.tensor(&name, &[outputs, inputs])?;
-        match ggml_dtype(tensor.dtype) {
-            Some(dtype) => Ok(Matrix { dtype, data: tensor.read()? }),
-            None => Err(LoadError::Type { tensor: name, dtype: tensor.dtype }),
+        if Kind::of(tensor.dtype).is_none() {
+            return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
         }
+        Ok(Matrix { dtype: tensor.dtype, data: tensor.read()? })
     }
 
     /// The biases of all matrices, end to end; `None` if they have none.
@@ -114,40 +113,19 @@ impl<'a> Weights<'a> {
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
-        let read = |(name, outputs): &(String, usize)| self.matrix(name, *outputs, names.inputs);
-        let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut builder = LinearBuilder::new(names.inputs);
-        let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
-        for ((name, _), Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
-            builder = builder.matrix(*dtype, data).map_err(|e| refused(name, e))?;
+        let mut builder = LinearBuilder::new(self.team, names.inputs);
+        for (name, outputs) in &names.parts {
+            let Matrix { dtype, data } = self.matrix(name, *outputs, names.inputs)?;
+            let refused = |e: WeightsError| LoadError::Weights { tensor: name.clone(), why: e.0 };
+            builder = builder.matrix(dtype, &data).map_err(refused)?;
         }
-        builder.build(self.threads, self.bias(names)?).map_err(|e| refused(&names.parts[0].0, e))
+        Ok(builder.build(self.bias(names)?))
     }
 }
 
 /// A matrix as its kernels take it.
 pub struct Matrix<'a> {
-    pub dtype: GgmlDType,
+    pub dtype: TensorType,
     /// All rows, end to end.
     pub data: Cow<'a, [u8]>,
-}
-
-/// Candle's name of a format, if it has kernels for it.
-fn ggml_dtype(dtype: TensorType) -> Option<GgmlDType> {
-    Some(match dtype {
-        TensorType::F32 => GgmlDType::F32,
-        TensorType::F16 => GgmlDType::F16,
-        TensorType::Bf16 => GgmlDType::BF16,
-        TensorType::Q4_0 => GgmlDType::Q4_0,
-        TensorType::Q4_1 => GgmlDType::Q4_1,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
-        TensorType::Q5_1 => GgmlDType::Q5_1,
-        TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q2K => GgmlDType::Q2K,
-        TensorType::Q3K => GgmlDType::Q3K,
-        TensorType::Q4K => GgmlDType::Q4K,
-        TensorType::Q5K => GgmlDType::Q5K,
-        TensorType::Q6K => GgmlDType::Q6K,
-        _ => return None,
-    })
 }
