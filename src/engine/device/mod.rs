@@ -24,3 +24,19 @@ mod step;
 pub use choice::{DeviceChoice, DeviceError};
 pub use decoder::DeviceDecoder;
 pub use pages::Pages;
+
+use candle_core::Device;
+
+use super::{
+    gguf::Gguf,
+    models::{Architecture, LoadError, weights::Weights},
+    team::Team,
+};
+
+/// Loads a model onto `device`, one tensor after the other. The file is not needed afterwards.
+pub fn load(gguf: &Gguf, device: Device) -> Result<DeviceDecoder, LoadError> {
+    let architecture = Architecture::of(gguf)?;
+    let team = Team::new(std::num::NonZeroUsize::MIN).map_err(LoadError::Threads)?;
+    let weights = Weights::new(gguf, architecture.name(), &team);
+    DeviceDecoder::load(&weights, architecture.blueprint(&weights)?, device)
+}
