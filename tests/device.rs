@@ -13,7 +13,7 @@ use sconce::engine::{
     blocks::{BLOCK_TOKENS, BlockId},
     device,
     kv_cache::KvCache,
-    models::{Architecture, Model, Outcome, load},
+    models::{Architecture, LoadOptions, Model, Outcome, load},
 };
 
 const SEQUENCES: usize = 5;
@@ -71,9 +71,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[track_caller]
 fn check(tiny: Tiny, cosine_min: f64) {
     let error_max = (1.0 - cosine_min * cosine_min).sqrt() as f32;
-    let gguf = tiny.gguf();
-    let mut expected = load(&gguf, NonZeroUsize::MIN).unwrap();
-    let mut found = device::load(&gguf, Device::Cpu).unwrap();
+    let (source, options) = (tiny.source(), LoadOptions::new(NonZeroUsize::MIN));
+    let mut expected = load(&source, options).unwrap();
+    let mut found = device::load(&source, options, Device::Cpu).unwrap();
     assert_eq!(found.spec(), expected.spec());
     let blocks = SEQUENCES * (TOKENS_MAX / BLOCK_TOKENS + 1);
     let mut expected_cache = KvCache::new(expected.spec(), blocks);
@@ -123,8 +123,8 @@ fn quantised_weights() {
 
 #[test]
 fn what_does_not_fit_is_an_error() {
-    let gguf = Tiny::new(Architecture::Llama).gguf();
-    let mut model = device::load(&gguf, Device::Cpu).unwrap();
+    let source = Tiny::new(Architecture::Llama).source();
+    let mut model = device::load(&source, LoadOptions::new(NonZeroUsize::MIN), Device::Cpu).unwrap();
     let mut cache = model.new_cache(1).unwrap();
     let mut batch = Batch::new(260);
     batch.push(&[1], 0, &[BlockId(1)], &[Want::Best]);

@@ -10,9 +10,8 @@ use common::tiny::Tiny;
 use sconce::engine::{
     Engine, EngineConfig,
     kv_cache::KvCache,
-    models::{Architecture, load},
+    models::{Architecture, LoadOptions, load},
     request::{Event, FinishReason, GenerateRequest, Prompt, SamplingParams},
-    tokenizer::Tokenizer,
 };
 
 const GENERATED: usize = 60;
@@ -20,9 +19,9 @@ const GENERATED: usize = 60;
 fn engine(architecture: Architecture, blocks: usize, config: EngineConfig) -> Engine {
     // An output head of its own: a tied one makes a random model repeat its last token.
     let shape = Tiny { tied: false, hidden: 64, heads: 2, feed_forward: 128, ..Tiny::new(architecture) };
-    let gguf = shape.gguf();
-    let model = load(&gguf, NonZeroUsize::MIN).unwrap();
-    let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata()).unwrap());
+    let source = shape.source();
+    let model = load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
+    let tokenizer = Arc::new(source.tokenizer().unwrap());
     let cache = KvCache::new(model.spec(), blocks);
     Engine::start("tiny", model, cache, tokenizer, config).unwrap()
 }
@@ -55,7 +54,7 @@ fn tokens(events: impl Iterator<Item = Event>) -> Vec<u32> {
 
 #[test]
 fn company_does_not_change_tokens() {
-    for architecture in Architecture::ALL {
+    for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
         let roomy = engine(architecture, 64, EngineConfig::default());
         let alone: Vec<_> = requests().into_iter().map(|request| tokens(roomy.generate(request))).collect();
         assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "the model says the same to everything");

@@ -14,7 +14,7 @@ use sconce::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
     kv_cache::KvCache,
-    models::{Architecture, Outcome, load},
+    models::{Architecture, LoadOptions, Outcome, Source, load},
 };
 use tiny::{Random, Tiny};
 
@@ -97,6 +97,7 @@ fn oracle(tiny: &Tiny, tensors: &HashMap<String, Tensor>, tokens: &[u32]) -> Vec
             let model = llama::Llama::load(weights, &config).unwrap();
             Box::new(move |x, at| model.forward(x, at, &mut cache))
         }
+        other => panic!("no oracle for {other:?}"),
     };
     let row = |(at, token): (usize, &u32)| {
         let x = Tensor::new(&[[*token]], &Device::Cpu).unwrap();
@@ -145,8 +146,8 @@ fn unpermuted(tiny: &Tiny, name: &str, tensor: &Tensor) -> Tensor {
 
 /// The logits of every position from our model, the prompt taken in chunks of `chunk`.
 fn ours(tiny: &Tiny, bytes: Vec<u8>, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
-    let gguf = sconce::engine::gguf::Gguf::from_static(bytes.leak()).unwrap();
-    let mut model = load(&gguf, NonZeroUsize::new(2).unwrap()).unwrap();
+    let source = Source::from(sconce::engine::gguf::Gguf::from_bytes(bytes).unwrap());
+    let mut model = load(&source, LoadOptions::new(NonZeroUsize::new(2).unwrap())).unwrap();
     let blocks: Vec<_> = (0..tokens.len().div_ceil(32) as u32).rev().map(BlockId).collect();
     let mut cache = KvCache::new(model.spec(), blocks.len());
     let (mut rows, mut outcome) = (Vec::new(), Outcome::default());
@@ -189,7 +190,7 @@ fn check(tiny: Tiny, cosine_min: f64, agreement_min: f64) {
 
 #[test]
 fn float_weights_give_the_oracles_logits() {
-    for architecture in Architecture::ALL {
+    for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
         for dtype in [GgmlDType::F32, GgmlDType::F16, GgmlDType::BF16] {
             check(Tiny { dtype, ..Tiny::new(architecture) }, 0.999_9, 0.99);
             check(Tiny { dtype, tied: false, ..Tiny::new(architecture) }, 0.999_9, 0.99);
@@ -199,7 +200,7 @@ fn float_weights_give_the_oracles_logits() {
 
 #[test]
 fn quantised_weights_give_the_oracles_logits() {
-    for architecture in Architecture::ALL {
+    for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
         for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q6K, GgmlDType::Q5_0] {
             check(Tiny { dtype, ..Tiny::new(architecture) }, 0.999, 0.97);
         }

@@ -45,6 +45,10 @@ pub struct LowModel {
     pub kv_memory: Option<Size>,
     pub running_max: Option<i64>,
     pub gap_ms: Option<i64>,
+    pub quantize: Option<String>,
+    pub kv_type: Option<String>,
+    pub prefix_cache: Option<bool>,
+    pub speculation: Option<String>,
     pub template: Option<PathBuf>,
 }
 
@@ -62,7 +66,7 @@ pub fn parse(text: &str) -> Result<Low, toml::de::Error> {
 }
 
 /// Names of the environment variables that are read, beside `SCONCE_CONFIG` and `SCONCE_LOG` of the command line.
-pub const VARIABLES: [&str; 9] = [
+pub const VARIABLES: [&str; 13] = [
     "SCONCE_HOST",
     "SCONCE_PORT",
     "SCONCE_ALLOW_OPEN",
@@ -72,6 +76,10 @@ pub const VARIABLES: [&str; 9] = [
     "SCONCE_THREADS",
     "SCONCE_KV_MEMORY",
     "SCONCE_RUNNING_MAX",
+    "SCONCE_QUANTIZE",
+    "SCONCE_KV_TYPE",
+    "SCONCE_PREFIX_CACHE",
+    "SCONCE_SPECULATION",
 ];
 
 /// Reads the environment through `variable`; `Err` names the variable and what it should hold.
@@ -103,6 +111,10 @@ pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Low
         threads: integer("SCONCE_THREADS")?,
         kv_memory: text("SCONCE_KV_MEMORY").map(Size::Text),
         running_max: integer("SCONCE_RUNNING_MAX")?,
+        quantize: text("SCONCE_QUANTIZE"),
+        kv_type: text("SCONCE_KV_TYPE"),
+        prefix_cache: flag("SCONCE_PREFIX_CACHE")?,
+        speculation: text("SCONCE_SPECULATION"),
         ..LowModel::default()
     };
     Ok(Low { server, model: vec![model] })

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     Engine, EngineConfig,
-    batch::Batch,
+    batch::{Batch, Want},
     error::RequestError,
     fake::{HashModel, alone},
     gguf::{Gguf, GgufWriter},
@@ -85,7 +85,10 @@ impl Model for StagedModel {
             _ => self.model.forward(batch, cache, outcome)?,
         }
         if self.mood.load(Ordering::SeqCst) == NAN && !batch.sampled.is_empty() {
-            outcome.logits[..VOCABULARY].fill(f32::NAN);
+            match batch.sampled[0].1 {
+                Want::Best => outcome.best[0].logit = f32::NAN,
+                Want::Logits => outcome.logits[..VOCABULARY].fill(f32::NAN),
+            }
         }
         Ok(())
     }

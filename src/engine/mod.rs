@@ -17,6 +17,7 @@ mod executor;
 mod fake;
 pub mod gguf;
 mod handle;
+pub mod hf;
 mod intake;
 mod job;
 pub mod kernels;
@@ -25,11 +26,13 @@ pub mod layers;
 #[cfg(test)]
 mod lifecycle;
 pub mod models;
+pub mod prefix;
 mod process;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod speculation;
 pub mod stats;
 pub mod stop;
 pub mod team;
@@ -37,5 +40,5 @@ pub mod tokenizer;
 
 pub use config::EngineConfig;
 pub use handle::{Engine, Generation, StartError};
-pub use process::prepare_process;
+pub use process::{give_back_memory, prepare_process};
 pub use stats::EngineStats;

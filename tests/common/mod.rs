@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod client;
+#[cfg(feature = "engine")]
+pub mod hugging_face;
 pub mod model;
 pub mod server;
 pub mod tiny;

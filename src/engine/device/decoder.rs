@@ -15,7 +15,7 @@ use crate::engine::{
     kv_cache::KvCache,
     layers::Rope,
     models::{
-        ForwardError, LoadError, Model, Outcome, Spec,
+        ForwardError, LoadError, Model, Outcome, Spec, WeightSizes,
         blueprint::{Activation, Blueprint, HeadNorms},
         weights::Weights,
     },
@@ -24,6 +24,7 @@ use crate::engine::{
 /// A decoder on a device.
 pub struct DeviceDecoder {
     blueprint: Blueprint,
+    sizes: WeightSizes,
     device: Device,
     embedding: Matrix,
     head: Matrix,
@@ -53,6 +54,7 @@ impl DeviceDecoder {
     pub(in crate::engine) fn load(
         weights: &Weights,
         blueprint: Blueprint,
+        sizes: WeightSizes,
         device: Device,
     ) -> std::result::Result<Self, LoadError> {
         let refused = |what: &str| {
@@ -70,7 +72,7 @@ impl DeviceDecoder {
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let attention = attention::choose(&blueprint, &device).map_err(refused("attention"))?;
         let ropes = blueprint.ropes.iter().map(|rope| rope.rope()).collect();
-        let mut decoder = Self { blueprint, device, embedding, head, norm, blocks, ropes, attention };
+        let mut decoder = Self { blueprint, sizes, device, embedding, head, norm, blocks, ropes, attention };
         decoder.warm_up().map_err(refused("warm-up"))?;
         Ok(decoder)
     }
@@ -152,6 +154,10 @@ impl DeviceDecoder {
 impl Model for DeviceDecoder {
     fn spec(&self) -> &Spec {
         &self.blueprint.spec
+    }
+
+    fn weights(&self) -> WeightSizes {
+        self.sizes
     }
 
     fn new_cache(&self, blocks: usize) -> std::result::Result<KvCache, ForwardError> {

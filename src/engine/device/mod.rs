@@ -28,15 +28,16 @@ pub use pages::Pages;
 use candle_core::Device;
 
 use super::{
-    gguf::Gguf,
-    models::{Architecture, LoadError, weights::Weights},
+    models::{LoadError, LoadOptions, Source, WeightSizes, weights::Weights},
     team::Team,
 };
 
-/// Loads a model onto `device`, one tensor after the other. The file is not needed afterwards.
-pub fn load(gguf: &Gguf, device: Device) -> Result<DeviceDecoder, LoadError> {
-    let architecture = Architecture::of(gguf)?;
-    let team = Team::new(std::num::NonZeroUsize::MIN).map_err(LoadError::Threads)?;
-    let weights = Weights::new(gguf, architecture.name(), &team);
-    DeviceDecoder::load(&weights, architecture.blueprint(&weights)?, device)
+/// Loads a model onto `device`, one tensor after the other, and tries it once. The source is not needed afterwards.
+pub fn load(source: &Source, options: LoadOptions, device: Device) -> Result<DeviceDecoder, LoadError> {
+    let architecture = source.architecture()?;
+    // Only to quantise, where that is wanted.
+    let team = Team::new(options.threads).map_err(LoadError::Threads)?;
+    let weights = Weights::new(source, architecture.name(), &team, options);
+    let sizes = WeightSizes::of(source, options.quantize);
+    DeviceDecoder::load(&weights, architecture.blueprint(&weights)?, sizes, device)
 }

@@ -56,7 +56,9 @@ impl Slots {
         let mut slots = Vec::with_capacity(batch.rows());
         for segment in &batch.segments {
             let positions = segment.start..segment.start + segment.rows;
-            slots.extend(positions.map(|p| segment.blocks[p / BLOCK_TOKENS].0 * BLOCK_TOKENS as u32 + (p % BLOCK_TOKENS) as u32));
+            slots.extend(
+                positions.map(|p| segment.blocks[p / BLOCK_TOKENS].0 * BLOCK_TOKENS as u32 + (p % BLOCK_TOKENS) as u32),
+            );
         }
         let rows = slots.len();
         let slots = Tensor::from_vec(slots, (rows, 1), device)?;

@@ -3,8 +3,8 @@
 //! Knows nothing of files or of architectures' names: a [`Blueprint`] says what is computed.
 
 use super::{
-    Best, ForwardError, LoadError, Model, Outcome, Spec, blueprint::Blueprint, head::Head, layout::VectorName,
-    weights::Weights,
+    Best, ForwardError, LoadError, Model, Outcome, Spec, WeightSizes, blueprint::Blueprint, head::Head,
+    layout::VectorName, weights::Weights,
 };
 use crate::engine::{
     batch::{Batch, Want},
@@ -28,6 +28,9 @@ pub(super) struct Parts {
 impl Parts {
     /// Takes the tensors that the blueprint names.
     pub fn load(weights: &Weights, blueprint: Blueprint) -> Result<Self, LoadError> {
+        if !blueprint.is_llama_like() {
+            return Err(LoadError::Architecture(blueprint.spec.architecture));
+        }
         let table = weights.linear(&blueprint.embedding_name())?;
         let embedding = match blueprint.tied {
             true => Embedding::Tied(table),
@@ -99,6 +102,7 @@ pub(super) struct Block {
 pub(super) struct Decoder {
     parts: Parts,
     team: Team,
+    weights: WeightSizes,
     scratch: Scratch,
 }
 
@@ -162,8 +166,8 @@ impl Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team) -> Self {
-        Self { parts, team, scratch: Scratch::default() }
+    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
+        Self { parts, team, weights, scratch: Scratch::default() }
     }
 
     /// Runs two tokens through the model, so that what is wrong with it shows now, and its memory is at hand.
@@ -180,9 +184,13 @@ impl Model for Decoder {
         &self.parts.spec
     }
 
+    fn weights(&self) -> WeightSizes {
+        self.weights
+    }
+
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         batch.check(self.parts.spec.vocabulary, cache.blocks())?;
-        let Self { parts, team, scratch } = self;
+        let Self { parts, team, scratch, .. } = self;
         scratch.reset(parts, batch.rows(), batch.sampled.len());
         let step = Step::new(batch, &parts.rope);
         let mut head = Head::new(batch, parts, outcome, std::mem::take(&mut scratch.best));

@@ -1,28 +1,41 @@
-//! Takes keys and tensors out of a GGUF file, checked against what the model expects of them.
+//! Takes keys and tensors out of a model's source, checked against what the model expects of them.
 
 use std::borrow::Cow;
 
 use super::{
-    LoadError,
+    LoadError, LoadOptions, Source,
     layout::{MatrixNames, VectorName},
+    quantize,
 };
 use crate::engine::{
-    gguf::{FromValue, Gguf, Tensor, TensorType},
+    gguf::{FromValue, Tensor, TensorType, Value},
     kernels::matmul::Kind,
-    layers::{Linear, LinearBuilder, RmsNorm, WeightsError},
+    layers::{Linear, LinearBuilder, PairStyle, RmsNorm, WeightsError},
     team::Team,
 };
 
 pub struct Weights<'a> {
-    gguf: &'a Gguf,
+    source: &'a Source,
     /// Prefix of the architecture's keys.
     architecture: &'static str,
     team: &'a Team,
+    options: LoadOptions,
 }
 
 impl<'a> Weights<'a> {
-    pub fn new(gguf: &'a Gguf, architecture: &'static str, team: &'a Team) -> Self {
-        Self { gguf, architecture, team }
+    /// `team` packs, and quantises where that is wanted.
+    pub fn new(source: &'a Source, architecture: &'static str, team: &'a Team, options: LoadOptions) -> Self {
+        Self { source, architecture, team, options }
+    }
+
+    /// How rotary pairs lie in the weights of the llama family.
+    pub fn llama_pairs(&self) -> PairStyle {
+        self.source.llama_pairs()
+    }
+
+    /// Positions that will be served at most, if that is known, else what the model can do.
+    pub fn context(&self, model: usize) -> usize {
+        self.options.context.unwrap_or(model).min(model)
     }
 
     pub fn architecture(&self) -> &'static str {
@@ -36,16 +49,31 @@ impl<'a> Weights<'a> {
 
     /// The value of one of the architecture's keys, if it is there.
     pub fn find<T: FromValue<'a>>(&self, name: &str) -> Result<Option<T>, LoadError> {
-        Ok(self.gguf.metadata().find(&self.key(name))?)
+        Ok(self.source.metadata().find(&self.key(name))?)
+    }
+
+    /// The value of one of the architecture's keys, whatever its type.
+    pub fn value(&self, name: &str) -> Option<Value<'a>> {
+        self.source.metadata().value(&self.key(name))
     }
 
     /// A size that must be there, in `1..=max`.
     pub fn size(&self, name: &str, max: usize) -> Result<usize, LoadError> {
-        let size = self.gguf.metadata().usize(&self.key(name))?;
+        let size = self.source.metadata().usize(&self.key(name))?;
         if (1..=max).contains(&size) {
             return Ok(size);
         }
         Err(self.bad_value(name, format!("{size} is not in 1..={max}")))
+    }
+
+    /// A number above 0, if it is there.
+    pub fn positive(&self, name: &str) -> Result<Option<f32>, LoadError> {
+        match self.find::<f32>(name)? {
+            Some(x) if !(x > 0.0 && x.is_finite()) => {
+                Err(self.bad_value(name, format!("{x} is not a positive number")))
+            }
+            found => Ok(found),
+        }
     }
 
     pub fn bad_value(&self, name: &str, why: impl Into<String>) -> LoadError {
@@ -53,11 +81,11 @@ impl<'a> Weights<'a> {
     }
 
     pub fn has(&self, tensor: &str) -> bool {
-        self.gguf.tensor(tensor).is_some()
+        self.source.tensor(tensor).is_some()
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<'a>, LoadError> {
-        let tensor = self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
+        let tensor = self.source.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
         if tensor.shape != shape {
             let expected = shape.to_vec();
             return Err(LoadError::Shape { tensor: name.into(), expected, found: tensor.shape });
@@ -67,7 +95,7 @@ impl<'a> Weights<'a> {
 
     /// The shape of a tensor of two dimensions: (rows, columns).
     pub fn matrix_shape(&self, name: &str) -> Result<(usize, usize), LoadError> {
-        let tensor = self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
+        let tensor = self.source.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
         match tensor.shape[..] {
             [rows, columns] => Ok((rows, columns)),
             _ => Err(LoadError::Shape { tensor: name.into(), expected: vec![0, 0], found: tensor.shape }),
@@ -77,28 +105,33 @@ impl<'a> Weights<'a> {
     /// A vector of `len` floats, as norms and biases are stored.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
-        let data = tensor.read()?;
-        match tensor.dtype {
-            TensorType::F32 => Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-            TensorType::F16 => {
-                Ok(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
-            }
-            dtype => Err(LoadError::Type { tensor: name.into(), dtype }),
+        if !tensor.dtype.is_float() {
+            return Err(LoadError::Type { tensor: name.into(), dtype: tensor.dtype });
         }
+        Ok(tensor.dtype.to_floats(&tensor.read()?))
     }
 
     pub fn norm(&self, name: &VectorName, eps: f32) -> Result<RmsNorm, LoadError> {
         Ok(RmsNorm::new(self.vector(&name.name, name.len)?, eps))
     }
 
-    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for.
+    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for; quantised if that is
+    /// wanted.
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
         let name = format!("{name}.weight");
         let tensor = self.tensor(&name, &[outputs, inputs])?;
         if Kind::of(tensor.dtype).is_none() {
             return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
         }
-        Ok(Matrix { dtype: tensor.dtype, data: tensor.read()? })
+        let data = tensor.read()?;
+        let wanted = self.options.quantize.filter(|_| tensor.dtype.is_float());
+        match wanted.and_then(|quantize| quantize.target(&name, inputs)) {
+            Some(target) => match quantize::quantize(self.team, tensor.dtype, &data, inputs, target) {
+                Ok(data) => Ok(Matrix { dtype: target, data: data.into() }),
+                Err(error) => Err(LoadError::Weights { tensor: name, why: error.to_string() }),
+            },
+            None => Ok(Matrix { dtype: tensor.dtype, data }),
+        }
     }
 
     /// The biases of all matrices, end to end; `None` if they have none.

@@ -14,13 +14,23 @@ mod math;
 mod oracle;
 mod survivors;
 
-use super::request::SamplingParams;
+use super::{batch::Want, request::SamplingParams};
 use math::{arg_max, count_from, max_or_nan, uniform};
 use survivors::Survivors;
 
 /// The row holds no choice: NaN or infinity among its logits, or every token excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadLogits;
+
+/// What a request with these parameters needs of a row: nobody looks at all logits to find the largest.
+pub fn want(params: &SamplingParams) -> Want {
+    if is_greedy(params) && params.repetition_penalty == 1.0 { Want::Best } else { Want::Logits }
+}
+
+/// Also where the temperature is negative or NaN, which callers have refused.
+fn is_greedy(params: &SamplingParams) -> bool {
+    params.temperature.is_nan() || params.temperature <= 0.0 || params.top_k == 1
+}
 
 /// A token in the ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,8 +109,7 @@ impl Sampler {
         if !max.is_finite() {
             return Err(BadLogits);
         }
-        // Also where the temperature is negative or NaN, which callers have refused.
-        if params.temperature.is_nan() || params.temperature <= 0.0 || params.top_k == 1 {
+        if is_greedy(params) {
             return Ok(arg_max(row, max));
         }
         let cut = self.top_k(row, params.top_k as usize).stricter(min_p(max, params));

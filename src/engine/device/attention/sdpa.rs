@@ -39,8 +39,7 @@ impl Attention for Sdpa {
             let queries = queries.to_dtype(DType::F16)?.transpose(0, 1)?.contiguous()?.unsqueeze(0)?;
             let (keys, values) = (keys.unsqueeze(0)?, values.unsqueeze(0)?);
             let scale = self.plain.scale();
-            let attended =
-                candle_nn::ops::sdpa(&queries, &keys, &values, None, view.rows > 1, scale, 1.0)?;
+            let attended = candle_nn::ops::sdpa(&queries, &keys, &values, None, view.rows > 1, scale, 1.0)?;
             attended.squeeze(0)?.transpose(0, 1)?.contiguous()?.to_dtype(DType::F32)
         })
     }

@@ -47,18 +47,11 @@ impl View {
 }
 
 /// What the rows from position `start` on see of the positions `seen`.
-fn mask(
-    start: usize,
-    seen: std::ops::Range<usize>,
-    rows: usize,
-    window: usize,
-    device: &Device,
-) -> Result<Tensor> {
+fn mask(start: usize, seen: std::ops::Range<usize>, rows: usize, window: usize, device: &Device) -> Result<Tensor> {
     let visible = |row: usize, position: usize| position <= row && row - position < window;
     let tokens = seen.len();
-    let mask = (start..start + rows).flat_map(|row| {
-        seen.clone().map(move |position| if visible(row, position) { 0.0 } else { f32::NEG_INFINITY })
-    });
+    let mask = (start..start + rows)
+        .flat_map(|row| seen.clone().map(move |position| if visible(row, position) { 0.0 } else { f32::NEG_INFINITY }));
     Tensor::from_vec(mask.collect::<Vec<f32>>(), (rows, tokens), device)
 }
 
