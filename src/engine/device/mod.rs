@@ -20,6 +20,8 @@ mod matrix;
 mod pages;
 mod sample;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use choice::{DeviceChoice, DeviceError};
 pub use decoder::DeviceDecoder;
