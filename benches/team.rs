@@ -26,8 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let team = Team::new(threads)?;
     println!("{} threads", team.threads());
     println!("region     {:>8.2} us", region_micros(&team));
-    println!("stage of 1 {:>8.2} us", stage_micros(&team, 1));
-    println!("stage of 8 {:>8.2} us", stage_micros(&team, 8));
+    println!("stage      {:>8.2} us", stage_micros(&team));
 
     let memory = vec![1u64; STREAMED_BYTES / 8];
     let free = Steps::measure(&team, &memory);
@@ -46,12 +45,21 @@ fn region_micros(team: &Team) -> f64 {
     })
 }
 
-fn stage_micros(team: &Team, chunks: usize) -> f64 {
-    smallest(200, || {
+/// What a stage takes beyond its work: a chunk for each thread, of a microsecond or so.
+fn stage_micros(team: &Team) -> f64 {
+    const STAGES: usize = 1000;
+    let work = || (0..100).for_each(|_| std::hint::spin_loop());
+    let alone = smallest(200, || {
         let start = Instant::now();
-        team.run(|crew| (0..1000).for_each(|_| crew.stage(chunks, 1, |_| ())));
-        start.elapsed().as_secs_f64() * 1e6 / 1000.0
-    })
+        (0..STAGES).for_each(|_| work());
+        start.elapsed().as_secs_f64()
+    });
+    let together = smallest(200, || {
+        let start = Instant::now();
+        team.run(|crew| (0..STAGES).for_each(|_| crew.stage(crew.threads(), 1, |_| work())));
+        start.elapsed().as_secs_f64()
+    });
+    (together - alone) * 1e6 / STAGES as f64
 }
 
 fn smallest(runs: usize, measure: impl Fn() -> f64) -> f64 {
@@ -72,8 +80,8 @@ impl Steps {
             black_box(from.iter().fold(0u64, |sum, x| sum.wrapping_add(*x)));
         });
         let computing = per_second(team, |_, _, _| {
-            let mut x = [1.0f32; 32];
-            for _ in 0..1000 {
+            let mut x = black_box([1.0f32; 32]);
+            for _ in 0..3000 {
                 x.iter_mut().for_each(|x| *x = *x * 0.999 + 0.001);
             }
             black_box(x);

@@ -11,7 +11,7 @@ use common::tiny::{Random, Tiny};
 use sconce::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Architecture, LoadOptions, Model, Outcome, Source, load},
 };
 
@@ -69,7 +69,7 @@ fn alone(source: &Source) -> Vec<Run> {
     let mut model = load(source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
     let blocks: Vec<_> = (0..8).map(BlockId).collect();
     let run = |prompt: &Vec<u32>| {
-        let mut cache = KvCache::new(model.spec(), blocks.len());
+        let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16, KvType::F16);
         let mut runs = [Run::new(prompt, blocks.clone())];
         while !runs[0].done() {
             step(&mut *model, &mut cache, &mut runs, || usize::MAX / 2);
@@ -83,7 +83,7 @@ fn alone(source: &Source) -> Vec<Run> {
 /// All prompts together with scattered blocks, cut by `chunk`; half-way, every third is preempted and computed again.
 fn together(source: &Source, threads: usize, seed: u64, chunk_max: usize) -> Vec<Run> {
     let mut model = load(source, LoadOptions::new(NonZeroUsize::new(threads).unwrap())).unwrap();
-    let mut cache = KvCache::new(model.spec(), SEQUENCES * 8);
+    let mut cache = KvCache::new(model.spec(), SEQUENCES * 8, KvType::F16);
     let mut random = Random(seed);
     let mut free: Vec<_> = (0..SEQUENCES as u32 * 8).map(BlockId).collect();
     for i in (1..free.len()).rev() {

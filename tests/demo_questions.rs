@@ -36,7 +36,7 @@ impl Demo {
         let tokenizer = source.tokenizer().unwrap();
         let template = source.chat_template(&tokenizer).unwrap().expect("a chat template");
         let model = models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
-        let cache = KvCache::new(model.spec(), 64);
+        let cache = KvCache::new(model.spec(), 64, KvType::F16);
         let engine = Engine::start("demo", model, cache, Arc::new(tokenizer), EngineConfig::default()).unwrap();
         Self { engine, template }
     }

@@ -12,7 +12,7 @@ use sconce::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
     device,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Architecture, LoadOptions, Model, Outcome, load},
 };
 
@@ -77,8 +77,8 @@ fn check(tiny: Tiny, cosine_min: f64) {
     let mut found = device::load(&source, options, Device::Cpu).unwrap();
     assert_eq!(found.spec(), expected.spec());
     let blocks = SEQUENCES * (TOKENS_MAX / BLOCK_TOKENS + 1);
-    let mut expected_cache = KvCache::new(expected.spec(), blocks);
-    let mut found_cache = found.new_cache(blocks).unwrap();
+    let mut expected_cache = KvCache::new(expected.spec(), blocks, KvType::F16);
+    let mut found_cache = found.new_cache(blocks, KvType::F16).unwrap();
     let mut random = Random(0x5eed + tiny.seed);
     // Fewer than the vocabulary: what is beyond is padding.
     let choices = tiny.vocabulary - 20;
@@ -126,10 +126,10 @@ fn quantised_weights() {
 fn what_does_not_fit_is_an_error() {
     let source = Tiny::new(Architecture::Llama).source();
     let mut model = device::load(&source, LoadOptions::new(NonZeroUsize::MIN), Device::Cpu).unwrap();
-    let mut cache = model.new_cache(1).unwrap();
+    let mut cache = model.new_cache(1, KvType::F16).unwrap();
     let mut batch = Batch::new(260);
     batch.push(&[1], 0, &[BlockId(1)], &[Want::Best]);
     assert!(model.forward(&batch, &mut cache, &mut Outcome::default()).unwrap_err().0.contains("beyond the cache"));
-    let mut host = KvCache::new(model.spec(), 2);
+    let mut host = KvCache::new(model.spec(), 2, KvType::F16);
     assert!(model.forward(&batch, &mut host, &mut Outcome::default()).unwrap_err().0.contains("device"));
 }

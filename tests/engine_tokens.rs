@@ -9,7 +9,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use common::tiny::Tiny;
 use sconce::engine::{
     Engine, EngineConfig,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Architecture, LoadOptions, load},
     request::{Event, FinishReason, GenerateRequest, Prompt, SamplingParams},
 };
@@ -22,7 +22,7 @@ fn engine(architecture: Architecture, blocks: usize, config: EngineConfig) -> En
     let source = shape.source();
     let model = load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
     let tokenizer = Arc::new(source.tokenizer().unwrap());
-    let cache = KvCache::new(model.spec(), blocks);
+    let cache = KvCache::new(model.spec(), blocks, KvType::F16);
     Engine::start("tiny", model, cache, tokenizer, config).unwrap()
 }
 

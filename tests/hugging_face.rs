@@ -19,7 +19,7 @@ use common::{
 use sconce::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Architecture, LoadOptions, Outcome, Quantize, Source, load},
     tokenizer::{Markup, Special},
 };
@@ -59,7 +59,7 @@ fn logits(source: &Source, quantize: Option<Quantize>) -> Vec<f32> {
     let mut model = load(source, LoadOptions { quantize, ..LoadOptions::new(threads) }).unwrap();
     let mut random = Random(5);
     let tokens: Vec<u32> = (0..POSITIONS).map(|_| random.below(260) as u32).collect();
-    let mut cache = KvCache::new(model.spec(), POSITIONS.div_ceil(32));
+    let mut cache = KvCache::new(model.spec(), POSITIONS.div_ceil(32), KvType::F16);
     let mut batch = Batch::new(model.spec().vocabulary);
     let blocks: Vec<_> = (0..POSITIONS.div_ceil(32) as u32).map(BlockId).collect();
     batch.push(&tokens, 0, &blocks, &[Want::Logits; POSITIONS]);

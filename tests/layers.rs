@@ -84,7 +84,7 @@ const UNSAFE: [(&str, &str); 14] = [
     ("engine/team/shared.rs", "a borrowed closure, run by threads that end before it does"),
     ("engine/team/tests.rs", "writes its own places of a shared slice"),
     ("engine/kv_cache.rs", "one cache, written by many threads in places of their own"),
-    ("engine/layers/attention.rs", "writes its own places of the two above"),
+    ("engine/layers/attention", "writes its own places of the two above"),
     ("engine/layers/linear.rs", "writes its own places of a shared slice"),
     ("engine/layers/linear/tests.rs", "looks at words as bytes"),
     ("engine/layers/rows.rs", "writes its own rows of a shared slice"),

@@ -21,6 +21,7 @@ use crate::{
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
         gguf::Gguf,
+        kv_cache::KvType,
         models::{self, LoadError, LoadOptions, Model, Source},
         team,
         tokenizer::{Markup, Special, Tokenizer},
@@ -86,7 +87,7 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
     info.context = room.context;
 
     let summary = summary(model, &info, weights.spec().context, &room, threads);
-    let cache = weights.new_cache(room.blocks).map_err(|error| refuse(model, error.0))?;
+    let cache = weights.new_cache(room.blocks, KvType::F16).map_err(|error| refuse(model, error.0))?;
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {

@@ -4,7 +4,11 @@
 
 use crate::{
     config::{ModelConfig, show_bytes},
-    engine::{blocks::BLOCK_TOKENS, kv_cache::KvCache, models::Spec},
+    engine::{
+        blocks::BLOCK_TOKENS,
+        kv_cache::{KvCache, KvType},
+        models::Spec,
+    },
 };
 
 /// KV memory where nobody says otherwise and no machine is too small for it: a long conversation of a small model.
@@ -25,7 +29,7 @@ pub struct Room {
 impl Room {
     /// Takes the memory it is told to, else what is useful within half of what is `available`.
     pub fn plan(model: &ModelConfig, spec: &Spec, running_max: usize, available: Option<u64>) -> Result<Self, String> {
-        let block_bytes = KvCache::block_bytes(spec) as u64;
+        let block_bytes = KvCache::block_bytes(spec, KvType::F16) as u64;
         let context = model.context.unwrap_or(spec.context);
         if context > spec.context {
             let trained = spec.context;

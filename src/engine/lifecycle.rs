@@ -17,7 +17,7 @@ use super::{
     error::RequestError,
     fake::{HashModel, alone},
     gguf::{Gguf, GgufWriter},
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{ForwardError, Model, Outcome, Spec},
     request::{Event, FinishReason, Flow, GenerateRequest, Prompt, SamplingParams, Sink, Timeline, Usage},
     tokenizer::Tokenizer,
@@ -115,7 +115,7 @@ impl Stage {
         let (permits, taken) = unbounded();
         let mood = Arc::new(AtomicU8::new(WELL));
         let model = HashModel::new(blocks, VOCABULARY, CHOICES, CONTEXT);
-        let cache = KvCache::new(model.spec(), blocks);
+        let cache = KvCache::new(model.spec(), blocks, KvType::F16);
         let model = StagedModel { model, mood: Arc::clone(&mood), permits: held.then_some(taken) };
         let engine = Engine::start("fake", Box::new(model), cache, Arc::new(tokenizer()), config).unwrap();
         Self { engine, mood, permits }

@@ -62,3 +62,14 @@ pub(super) fn give_way() {
 /// Elsewhere priority is the whole process's.
 #[cfg(any(not(target_os = "linux"), miri))]
 pub(super) fn give_way() {}
+
+/// Has memory that is yet to be written come in huge pages, where the system has them to give.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(super) fn prefer_huge_pages(memory: &mut [u8]) {
+    // SAFETY: the range is ours, and the advice changes nothing that can be read from it. A range that is not aligned to
+    // pages is refused, and nothing is lost.
+    unsafe { libc::madvise(memory.as_mut_ptr().cast(), memory.len(), libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(any(not(target_os = "linux"), miri))]
+pub(super) fn prefer_huge_pages(_: &mut [u8]) {}

@@ -11,7 +11,7 @@ use crate::engine::{
     EngineConfig,
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{ForwardError, Model, Outcome},
 };
 
@@ -86,8 +86,8 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// `blocks` must do for every case that will be timed.
     pub fn new(model: &'a mut dyn Model, blocks: usize) -> Result<Self, ForwardError> {
-        let cache = model.new_cache(blocks)?;
-        let kv_bytes = (KvCache::block_bytes(model.spec()) / BLOCK_TOKENS) as u64;
+        let cache = model.new_cache(blocks, KvType::F16)?;
+        let kv_bytes = (KvCache::block_bytes(model.spec(), KvType::F16) / BLOCK_TOKENS) as u64;
         let vocabulary = model.spec().vocabulary;
         Ok(Self { model, cache, outcome: Outcome::default(), kv_bytes, vocabulary })
     }
@@ -209,7 +209,7 @@ mod tests {
             Case::Decode { width: 3, depth: 200 },
         ];
         let blocks = cases.iter().map(|case| case.blocks()).max().unwrap();
-        let kv_bytes = KvCache::block_bytes(model.spec()) as u64 / BLOCK_TOKENS as u64;
+        let kv_bytes = KvCache::block_bytes(model.spec(), KvType::F16) as u64 / BLOCK_TOKENS as u64;
         let mut bench = Bench::new(&mut *model, blocks).unwrap();
         for case in cases {
             let mut told = 0;

@@ -14,7 +14,10 @@ use std::{
 
 use crate::{
     config::{Config, available_bytes, show_bytes},
-    engine::{kv_cache::KvCache, models::ForwardError},
+    engine::{
+        kv_cache::{KvCache, KvType},
+        models::ForwardError,
+    },
 };
 
 use super::{
@@ -86,7 +89,7 @@ fn measure(
     };
 
     let kv_bytes_max = config.model.kv_bytes.or(available.map(|bytes| bytes / 2)).unwrap_or(u64::MAX);
-    let kv_bytes = |case: &Case| case.blocks() as u64 * KvCache::block_bytes(model.spec()) as u64;
+    let kv_bytes = |case: &Case| case.blocks() as u64 * KvCache::block_bytes(model.spec(), KvType::F16) as u64;
     let (fit, left_out): (Vec<&Case>, Vec<&Case>) =
         cases.iter().partition(|case| case.context() <= info.context && kv_bytes(case) <= kv_bytes_max);
     for case in left_out {

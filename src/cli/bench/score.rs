@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::engine::{
     batch::{Batch, Want},
     blocks::{BLOCK_TOKENS, BlockId},
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     models::{Model, Outcome},
 };
 
@@ -97,7 +97,7 @@ pub fn score(
     if base.vocabulary > vocabulary || base.tokens.iter().any(|token| *token as usize >= vocabulary) {
         return Err(format!("it is of a vocabulary of {}, the model has {vocabulary}", base.vocabulary));
     }
-    let mut cache = model.new_cache(base.chunk.div_ceil(BLOCK_TOKENS)).map_err(|error| error.0)?;
+    let mut cache = model.new_cache(base.chunk.div_ceil(BLOCK_TOKENS), KvType::F16).map_err(|error| error.0)?;
     let mut sums = Sums::default();
     let chunks: Vec<Vec<u32>> = base.tokens.chunks(base.chunk).map(<[u32]>::to_vec).collect();
     for (done, tokens) in chunks.iter().enumerate() {
@@ -210,7 +210,7 @@ mod tests {
             file.extend((number as i32).to_le_bytes());
         }
         chunks.concat().iter().for_each(|token| file.extend((*token as i32).to_le_bytes()));
-        let mut cache = KvCache::new(model.spec(), CHUNK.div_ceil(BLOCK_TOKENS));
+        let mut cache = KvCache::new(model.spec(), CHUNK.div_ceil(BLOCK_TOKENS), KvType::F16);
         for chunk in chunks {
             each_logits(model, &mut cache, chunk, CHUNK / 2, |position, logits| {
                 if position + 1 == CHUNK {

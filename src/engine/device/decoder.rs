@@ -12,7 +12,7 @@ use super::{
 use crate::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     layers::Rope,
     models::{
         ForwardError, LoadError, Model, Outcome, Spec, WeightSizes,
@@ -160,7 +160,10 @@ impl Model for DeviceDecoder {
         self.sizes
     }
 
-    fn new_cache(&self, blocks: usize) -> std::result::Result<KvCache, ForwardError> {
+    fn new_cache(&self, blocks: usize, kind: KvType) -> std::result::Result<KvCache, ForwardError> {
+        if kind != KvType::F16 {
+            return Err(ForwardError("on a device keys and values are kept as f16 only".into()));
+        }
         let pages = Pages::new(self.spec(), blocks, &self.device).map_err(failed)?;
         Ok(KvCache::on_device(self.spec(), pages))
     }
@@ -174,6 +177,9 @@ impl Model for DeviceDecoder {
         batch.check(self.spec().vocabulary, cache.blocks())?;
         let pages = cache.pages().ok_or_else(|| ForwardError("the cache is not on the model's device".into()))?;
         outcome.clear();
+        if batch.rows() == 0 {
+            return Ok(());
+        }
         self.run(batch, pages, outcome).map_err(failed)
     }
 

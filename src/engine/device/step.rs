@@ -22,10 +22,10 @@ impl Step {
     pub fn new(batch: &Batch, spec: &Spec, ropes: &[Rope], device: &Device) -> Result<Self> {
         let turn = |rope: &Rope| {
             let angles = rope.angles(&batch.positions);
-            let shape = (batch.rows(), 1, rope.pairs());
-            let (cos, sin) = (angles.cos(), angles.sin());
-            let (cos, sin) = (Tensor::from_slice(cos, shape, device)?, Tensor::from_slice(sin, shape, device)?);
-            Ok(Turn { style: rope.style(), cos, sin })
+            let (cos, sin) = angles.once();
+            let shape = (batch.rows(), 1, cos.len() / batch.rows());
+            let (cos, sin) = (Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?);
+            Ok(Turn { style: angles.style(), cos, sin })
         };
         Ok(Self {
             tokens: Tensor::from_slice(&batch.tokens, batch.rows(), device)?,

@@ -12,6 +12,7 @@ use crate::engine::{
     blocks::{BLOCK_TOKENS, BlockId},
     fake::Rng,
     gguf::{Gguf, GgufWriter, TensorType},
+    kv_cache::KvType,
     layers::{PairStyle, Scaling},
     models::{
         LoadOptions, Model, Outcome, Source, Spec, WeightSizes,
@@ -249,7 +250,7 @@ fn check(blueprint: &Blueprint, biased: bool) {
     let mut rng = Rng::new(7);
     let tensors = tensors(blueprint, biased, &mut rng);
     let mut model = decoder(blueprint, &tensors);
-    let mut cache = model.new_cache(9).unwrap();
+    let mut cache = model.new_cache(9, KvType::F16).unwrap();
     let blocks = [[7, 2, 5, 0].map(BlockId), [3, 8, 1, 6].map(BlockId)];
     let tokens: [Vec<u32>; 2] = [100, 70].map(|n| (0..n).map(|_| rng.within(0, VOCABULARY) as u32).collect());
     let expected = [0, 1].map(|i| Oracle { blueprint, tensors: &tensors }.logits(&tokens[i]));

@@ -11,6 +11,7 @@ pub(super) struct Avx2;
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {
@@ -43,6 +44,31 @@ impl Simd for Avx2 {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(to: *mut i8, v: __m256) {
+        unsafe {
+            let wide = _mm256_cvtps_epi32(v);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+            _mm_storel_epi64(to.cast(), _mm_packs_epi16(words, words));
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn swap_pairs(v: __m256) -> __m256 {
+        unsafe { _mm256_permute_ps::<0b10_11_00_01>(v) }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512`
 //! forces a lower one. Within one tier a row's result is the same whatever rows are computed beside it.
 
-mod attention;
+pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -15,26 +15,26 @@ mod glu;
 pub mod matmul;
 mod norm;
 mod portable;
+mod rotate;
 mod simd;
 
 use std::sync::OnceLock;
 
 use half::{bf16, f16};
 
-use super::kv_cache::PagedHead;
+use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
+use attention::{Ask, QUERIES_MAX, Workspace, record_len};
+pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
-
-/// Queries that [`Kernels::attend`] takes at once.
-pub const MAX_QUERIES: usize = 8;
-/// Head dimensions must be a multiple of this.
-pub const HEAD_DIM_MULTIPLE: usize = 16;
 
 /// A set of kernels for one kind of CPU.
 pub struct Kernels {
     pub name: &'static str,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
-    attend: unsafe fn(&PagedHead, &[f32], &[u32], &mut [f32]),
+    attend: unsafe fn(&Ask, &mut Workspace, &mut [f32]),
+    rotate: unsafe fn(&mut [f32], &[f32], &[f32], PairStyle),
+    quantise: unsafe fn(&[f32], &mut [i8], &mut [u16]),
     narrow: unsafe fn(&[f32], &mut [u16]),
     dot_f32: unsafe fn(&[f32], &[f32], &mut [f32]),
     dot_f16: unsafe fn(&[f32], &[f16], &mut [f32]),
@@ -57,9 +57,19 @@ macro_rules! tier {
                 unsafe { glu::silu_mul::<$simd>(gate, up, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn attend(head: &PagedHead, q: &[f32], positions: &[u32], out: &mut [f32]) {
+            unsafe fn attend(ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
                 // SAFETY: as above.
-                unsafe { attention::attend::<$simd>(head, q, positions, out) }
+                unsafe { attention::attend::<$simd>(ask, space, records) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], style: PairStyle) {
+                // SAFETY: as above.
+                unsafe { rotate::rotate::<$simd>(head, cos, sin, style) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantise(x: &[f32], values: &mut [i8], scales: &mut [u16]) {
+                // SAFETY: as above.
+                unsafe { attention::quantise::<$simd>(x, values, scales) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn narrow(from: &[f32], to: &mut [u16]) {
@@ -81,7 +91,19 @@ macro_rules! tier {
                 // SAFETY: as above.
                 unsafe { dot::dot_rows::<$simd, bf16>(x, weights, out) }
             }
-            Kernels { name: $name, rms_norm, silu_mul, attend, narrow, dot_f32, dot_f16, dot_bf16, matmul: &$matmul }
+            Kernels {
+                name: $name,
+                rms_norm,
+                silu_mul,
+                attend,
+                rotate,
+                quantise,
+                narrow,
+                dot_f32,
+                dot_f16,
+                dot_bf16,
+                matmul: &$matmul,
+            }
         };
     };
 }
@@ -150,14 +172,30 @@ impl Kernels {
         unsafe { (self.silu_mul)(gate, up, out) }
     }
 
-    /// Causal attention of up to [`MAX_QUERIES`] queries over one KV head. `q`, already scaled, and `out` have the
-    /// shape (queries, head dim); query `i` sees the keys at positions `0..=positions[i]`.
-    pub fn attend(&self, head: &PagedHead, q: &[f32], positions: &[u32], out: &mut [f32]) {
-        assert!((1..=MAX_QUERIES).contains(&positions.len()) && head.dim().is_multiple_of(HEAD_DIM_MULTIPLE));
-        assert!(q.len() == positions.len() * head.dim() && out.len() == q.len());
-        assert!(positions.iter().all(|p| head.covers(*p as usize)));
+    /// Attention of up to [`QUERIES_MAX`] queries, which lie in `space`, over one chunk of one KV head; `records` gets
+    /// [`record_len`] floats of each.
+    pub fn attend(&self, ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
+        let (dim, queries) = (ask.head.dim(), ask.positions.len());
+        assert!(dim.is_multiple_of(HEAD_DIM_MULTIPLE) && dim <= HEAD_DIM_MAX && queries <= QUERIES_MAX);
+        assert!(records.len() == queries * record_len(dim));
+        assert!(ask.positions.iter().all(|p| ask.head.covers(*p as usize)));
+        // SAFETY: features by construction, sizes as asserted.
+        unsafe { (self.attend)(ask, space, records) }
+    }
+
+    /// Turns pairs of a head's values by the angles of [`Rope`](super::layers::Rope), one cosine and sine a value.
+    pub fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32], style: PairStyle) {
+        assert!(head.len() == cos.len() && head.len() == sin.len() && head.len().is_multiple_of(2));
         // SAFETY: features by construction, lengths as asserted.
-        unsafe { (self.attend)(head, q, positions, out) }
+        unsafe { (self.rotate)(head, cos, sin, style) }
+    }
+
+    /// To bytes with a scale, a bfloat16 as bits, for each [`SCALE_VALUES`]; a multiple of 16 values.
+    pub fn quantise(&self, x: &[f32], values: &mut [i8], scales: &mut [u16]) {
+        assert!(x.len().is_multiple_of(HEAD_DIM_MULTIPLE) && values.len() == x.len());
+        assert!(scales.len() == x.len().div_ceil(SCALE_VALUES));
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.quantise)(x, values, scales) }
     }
 
     /// To half precision, to nearest even.

@@ -28,6 +28,7 @@ const ROUND: f32 = 12_582_912.0;
 impl Simd for Portable {
     type V = [f32; LANES];
     const LANES: usize = LANES;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -57,6 +58,24 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self::V {
         unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(|bits| bf16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self::V {
+        unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from)
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(to: *mut i8, v: Self::V) {
+        unsafe { to.cast::<[i8; LANES]>().write_unaligned(Self::round(v).map(|x| x as i8)) }
+    }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn swap_pairs(v: Self::V) -> Self::V {
+        std::array::from_fn(|i| v[i ^ 1])
     }
 
     #[inline(always)]

@@ -10,6 +10,8 @@
 pub(super) trait Simd: Copy {
     type V: Copy;
     const LANES: usize;
+    /// Rows of which sums of two vectors each fit into the registers, beside what is multiplied.
+    const ROWS: usize;
 
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
@@ -20,6 +22,14 @@ pub(super) trait Simd: Copy {
     unsafe fn store_f16(to: *mut u16, v: Self::V);
     /// Widens `LANES` bfloat16.
     unsafe fn load_bf16(from: *const u16) -> Self::V;
+    /// Widens `LANES` signed bytes.
+    unsafe fn load_i8(from: *const i8) -> Self::V;
+    /// Rounds to whole numbers, to nearest even, that are in -127..=127.
+    unsafe fn store_i8(to: *mut i8, v: Self::V);
+    /// Asks the memory for the cache line of an address, which may be any.
+    fn prefetch(at: *const u8);
+    /// Exchanges lanes 0 and 1, 2 and 3, …
+    unsafe fn swap_pairs(v: Self::V) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;

@@ -3,17 +3,12 @@
 use half::{bf16, f16};
 
 use super::*;
-use crate::engine::{
-    blocks::{BLOCK_TOKENS, BlockId},
-    kv_cache::KvCache,
-    models::Spec,
-};
 
 /// xorshift64*; the seed is the test's row number, so a failure names it.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -24,22 +19,22 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         (self.next() >> 33) as usize % n
     }
 
     /// In -2..2.
-    fn float(&mut self) -> f32 {
+    pub fn float(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 22) as f32 - 2.0
     }
 
-    fn floats(&mut self, n: usize) -> Vec<f32> {
+    pub fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.float()).collect()
     }
 }
 
 #[track_caller]
-fn assert_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
+pub(super) fn assert_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len());
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
         assert!((f64::from(*f) - e).abs() <= tolerance * (1.0 + e.abs()), "{what}: value {i} is {f}, not {e}");
@@ -120,92 +115,6 @@ fn dot_is_the_sum_of_products_whatever_rows_come_with_it() {
                 check(&|x, out| tier.dot_f32(x, &w, out), &|i| w[i]);
                 check(&|x, out| tier.dot_f16(x, &half, out), &|i| half[i].to_f32());
                 check(&|x, out| tier.dot_bf16(x, &brain, out), &|i| brain[i].to_f32());
-            }
-        }
-    }
-}
-
-/// Keys and values of one KV head, in scattered blocks, and as plain rows.
-struct Sequence {
-    cache: KvCache,
-    blocks: Vec<BlockId>,
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
-}
-
-const HEADS: usize = 2;
-const HEAD: usize = 1;
-
-fn spec(dim: usize) -> Spec {
-    let architecture = "test".into();
-    Spec { architecture, layers: 2, kv_heads: HEADS, head_dim: dim, vocabulary: 1, context: 4096 }
-}
-
-impl Sequence {
-    fn new(random: &mut Random, tokens: usize, dim: usize) -> Self {
-        let count = tokens.div_ceil(BLOCK_TOKENS);
-        let mut cache = KvCache::new(&spec(dim), count + 3);
-        // What a block's former owner left behind must not be seen.
-        let rubbish = vec![f16::NAN.to_bits(); dim];
-        for block in 0..cache.blocks() as u32 {
-            for offset in 0..BLOCK_TOKENS {
-                // SAFETY: one thread.
-                unsafe { cache.share() }.write(1, HEAD, BlockId(block), offset, &rubbish, &rubbish);
-            }
-        }
-        let blocks: Vec<_> = (0..count as u32).rev().map(|b| BlockId(b + 2)).collect();
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for position in 0..tokens {
-            let narrow = |x: &f32| f16::from_f32(*x).to_bits();
-            let widen = |x: &u16| f16::from_bits(*x).to_f32();
-            let key: Vec<_> = random.floats(dim).iter().map(narrow).collect();
-            let value: Vec<_> = random.floats(dim).iter().map(narrow).collect();
-            let block = blocks[position / BLOCK_TOKENS];
-            // SAFETY: one thread.
-            unsafe { cache.share() }.write(1, HEAD, block, position % BLOCK_TOKENS, &key, &value);
-            keys.push(key.iter().map(widen).collect());
-            values.push(value.iter().map(widen).collect());
-        }
-        Self { cache, blocks, keys, values }
-    }
-
-    /// Softmax attention by the formula.
-    fn oracle(&self, q: &[f32], position: usize) -> Vec<f64> {
-        let score = |key: &Vec<f32>| q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
-        let scores: Vec<_> = self.keys[..=position].iter().map(score).collect();
-        let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<_> = scores.iter().map(|s| (s - peak).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let column = |i: usize| weights.iter().zip(&self.values).map(|(w, v)| w * f64::from(v[i])).sum::<f64>() / total;
-        (0..q.len()).map(column).collect()
-    }
-}
-
-#[test]
-fn attention_is_the_formula_whatever_queries_come_with_it() {
-    for tier in available() {
-        for (seed, (tokens, dim)) in
-            [(1, 16), (31, 32), (33, 48), (64, 64), (100, 80), (200, 128)].into_iter().enumerate()
-        {
-            let mut random = Random::new(seed as u64);
-            let mut sequence = Sequence::new(&mut random, tokens, dim);
-            let blocks = sequence.blocks.clone();
-            let mut cache = std::mem::replace(&mut sequence.cache, KvCache::new(&spec(dim), 0));
-            // SAFETY: one thread.
-            let cache = unsafe { cache.share() };
-            let head = cache.head(1, HEAD, &blocks);
-            for queries in 1..=MAX_QUERIES {
-                let q: Vec<_> = random.floats(queries * dim).iter().map(|x| x * 0.5).collect();
-                let positions: Vec<_> = (0..queries).map(|_| random.below(tokens) as u32).collect();
-                let what = format!("{} attention, seed {seed}: {queries} queries of {dim} at {positions:?}", tier.name);
-                let mut out = vec![0.0; q.len()];
-                tier.attend(&head, &q, &positions, &mut out);
-                for ((q, position), together) in q.chunks_exact(dim).zip(&positions).zip(out.chunks_exact(dim)) {
-                    assert_close(together, &sequence.oracle(q, *position as usize), 2e-5, &what);
-                    let mut alone = vec![0.0; dim];
-                    tier.attend(&head, q, &[*position], &mut alone);
-                    assert_eq!(alone, together, "{what}");
-                }
             }
         }
     }

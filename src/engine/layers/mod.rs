@@ -11,12 +11,10 @@ mod operand;
 mod rope;
 mod rows;
 
-pub use attention::{Attention, HEAD_DIM_MAX, Step};
+pub use super::kernels::HEAD_DIM_MAX;
+pub use attention::{Attention, Buffers, QkNorm, Step};
 pub use linear::{Linear, LinearBuilder, Then, WeightsError};
 pub use norm::RmsNorm;
 pub use operand::{Forms, Operand, SharedOperand};
-pub use rope::{PairStyle, Rope, Scaling};
+pub use rope::{Angles, PairStyle, Rope, Scaling};
 pub use rows::{Rows, SharedRows};
-
-/// Values of work below which a parallel region costs more than it saves.
-const PARALLEL_MIN_VALUES: usize = 8 * 1024;

@@ -1,9 +1,15 @@
 //! Rotary position embedding (Su et al. 2021) with the scalings that GGUF files ask for.
 //!
-//! Angles are computed in f64 for the rows of each step: a few microseconds a row, where a table for a long context
-//! would take tens of megabytes.
+//! Angles are computed in f64 for the rows of each step: a fraction of a microsecond a row, where a table for a long
+//! context would take tens of megabytes. A position is 64 a + b, and its cosines and sines follow from those of 64 a,
+//! which neighbouring rows share, and those of b, which are in a small table (the addition theorems).
 
 use std::f64::consts::TAU;
+
+use crate::engine::kernels::kernels;
+
+/// Positions in the table of small angles.
+const SMALL_POSITIONS: u32 = 64;
 
 /// Which two values of a head are turned together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +50,35 @@ pub struct Rope {
     frequencies: Vec<f64>,
     /// Multiplies cos and sin.
     magnitude: f64,
+    /// Of the first positions, pair by pair.
+    small: Vec<SinCos>,
 }
 
-/// Cosines and sines of a step's rows, each of shape (rows, pairs).
+#[derive(Debug, Clone, Copy)]
+struct SinCos {
+    sin: f64,
+    cos: f64,
+}
+
+impl SinCos {
+    fn of(angle: f64) -> Self {
+        let (sin, cos) = angle.sin_cos();
+        Self { sin, cos }
+    }
+
+    /// Of the sum of the angles.
+    fn plus(self, other: Self) -> Self {
+        Self { sin: self.sin * other.cos + self.cos * other.sin, cos: self.cos * other.cos - self.sin * other.sin }
+    }
+}
+
+/// Cosines and sines of a step's rows, each of shape (rows, turned dimensions): one for each value of a head, the sine
+/// negative for the first of a pair.
 pub struct Angles {
+    style: PairStyle,
     cos: Vec<f32>,
     sin: Vec<f32>,
-    pairs: usize,
+    dimensions: usize,
 }
 
 impl Rope {
@@ -58,7 +86,7 @@ impl Rope {
     pub fn new(style: PairStyle, dimensions: usize, base: f64, scaling: &Scaling) -> Self {
         let plain = (0..dimensions / 2).map(|i| base.powf(-2.0 * i as f64 / dimensions as f64));
         let mut magnitude = 1.0;
-        let frequencies = match scaling {
+        let frequencies: Vec<f64> = match scaling {
             Scaling::None => plain.collect(),
             Scaling::Linear { factor } => plain.map(|f| f / factor).collect(),
             Scaling::Factors { divisors, magnitude: given } => {
@@ -82,64 +110,62 @@ impl Rope {
                     .collect()
             }
         };
-        Self { style, frequencies, magnitude }
+        let turn = |position: u32| frequencies.iter().map(move |f| SinCos::of(f64::from(position) * f));
+        let small = (0..SMALL_POSITIONS).flat_map(turn).collect();
+        Self { style, frequencies, magnitude, small }
     }
 
-    pub fn style(&self) -> PairStyle {
-        self.style
-    }
-
-    /// Pairs of a head that are turned.
-    pub fn pairs(&self) -> usize {
-        self.frequencies.len()
-    }
-
+    /// For rows at `positions`.
     pub fn angles(&self, positions: &[u32]) -> Angles {
         let pairs = self.frequencies.len();
-        let mut angles = Angles {
-            cos: Vec::with_capacity(positions.len() * pairs),
-            sin: Vec::with_capacity(positions.len() * pairs),
-            pairs,
-        };
-        for position in positions {
-            for frequency in &self.frequencies {
-                let (sin, cos) = (f64::from(*position) * frequency).sin_cos();
-                angles.cos.push((cos * self.magnitude) as f32);
-                angles.sin.push((sin * self.magnitude) as f32);
+        let values = positions.len() * 2 * pairs;
+        let (mut cos, mut sin) = (vec![0.0; values], vec![0.0; values]);
+        let rows = cos.chunks_exact_mut(2 * pairs).zip(sin.chunks_exact_mut(2 * pairs));
+        let mut large: Option<(u32, Vec<SinCos>)> = None;
+        for (position, (cos, sin)) in positions.iter().zip(rows) {
+            let rest = position % SMALL_POSITIONS;
+            let base = position - rest;
+            if large.as_ref().is_none_or(|(of, _)| *of != base) {
+                large = Some((base, self.frequencies.iter().map(|f| SinCos::of(f64::from(base) * f)).collect()));
+            }
+            let (large, small) = (large.iter().flat_map(|(_, l)| l), &self.small[rest as usize * pairs..][..pairs]);
+            for (i, (large, small)) in large.zip(small).enumerate() {
+                let turn = large.plus(*small);
+                let (first, second) = match self.style {
+                    PairStyle::Halves => (i, pairs + i),
+                    PairStyle::Neighbours => (2 * i, 2 * i + 1),
+                };
+                let (c, s) = ((turn.cos * self.magnitude) as f32, (turn.sin * self.magnitude) as f32);
+                (cos[first], cos[second], sin[first], sin[second]) = (c, c, -s, s);
             }
         }
-        angles
-    }
-
-    /// Turns one head of row `row`.
-    pub fn apply(&self, angles: &Angles, row: usize, head: &mut [f32]) {
-        let cos = &angles.cos[row * angles.pairs..][..angles.pairs];
-        let sin = &angles.sin[row * angles.pairs..][..angles.pairs];
-        match self.style {
-            PairStyle::Halves => {
-                let (first, second) = head[..2 * angles.pairs].split_at_mut(angles.pairs);
-                for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                    (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                }
-            }
-            PairStyle::Neighbours => {
-                for ((pair, cos), sin) in head.chunks_exact_mut(2).zip(cos).zip(sin) {
-                    (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos);
-                }
-            }
-        }
+        Angles { style: self.style, cos, sin, dimensions: 2 * pairs }
     }
 }
 
 impl Angles {
-    /// Shape (rows, pairs).
-    pub fn cos(&self) -> &[f32] {
-        &self.cos
+    pub fn style(&self) -> PairStyle {
+        self.style
     }
 
-    /// Shape (rows, pairs).
-    pub fn sin(&self) -> &[f32] {
-        &self.sin
+    /// Cosines and sines, of each pair once: shape (rows, pairs).
+    pub fn once(&self) -> (Vec<f32>, Vec<f32>) {
+        let pairs = self.dimensions / 2;
+        let second = |pair| match self.style {
+            PairStyle::Halves => pairs + pair,
+            PairStyle::Neighbours => 2 * pair + 1,
+        };
+        let once = |twice: &[f32]| {
+            let rows = twice.chunks_exact(self.dimensions);
+            rows.flat_map(|row| (0..pairs).map(move |pair| row[second(pair)])).collect()
+        };
+        (once(&self.cos), once(&self.sin))
+    }
+
+    /// Turns one head of row `row`.
+    pub fn turn(&self, row: usize, head: &mut [f32]) {
+        let at = row * self.dimensions..(row + 1) * self.dimensions;
+        kernels().rotate(&mut head[..self.dimensions], &self.cos[at.clone()], &self.sin[at], self.style);
     }
 }
 
@@ -150,7 +176,7 @@ mod tests {
     fn turned(style: PairStyle, scaling: &Scaling, position: u32) -> Vec<f32> {
         let rope = Rope::new(style, 4, 100.0, scaling);
         let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        rope.apply(&rope.angles(&[0, position]), 1, &mut head);
+        rope.angles(&[0, position]).turn(1, &mut head);
         head
     }
 
@@ -182,6 +208,33 @@ mod tests {
             check(style, &Scaling::None, 7, [7.0, 0.7]);
             check(style, &Scaling::Linear { factor: 4.0 }, 8, [2.0, 0.2]);
             check(style, &Scaling::Factors { divisors: vec![1.0, 8.0], magnitude: 1.0 }, 8, [8.0, 0.1]);
+        }
+    }
+
+    /// As good as the sine and cosine of the product, far out and for odd numbers of pairs.
+    #[test]
+    fn angles_are_sines_and_cosines() {
+        for (dimensions, base) in [(128, 1e6), (64, 5e5), (22, 1e4)] {
+            for style in [PairStyle::Halves, PairStyle::Neighbours] {
+                let rope = Rope::new(style, dimensions, base, &Scaling::None);
+                let positions = [0, 1, 63, 64, 65, 4_095, 4_096, 100_003, 131_071, 1];
+                let angles = rope.angles(&positions);
+                for (row, position) in positions.into_iter().enumerate() {
+                    let mut head: Vec<f32> = (0..dimensions).map(|i| (i as f32).sin()).collect();
+                    let before = head.clone();
+                    angles.turn(row, &mut head);
+                    for pair in 0..dimensions / 2 {
+                        let (a, b) = match style {
+                            PairStyle::Halves => (pair, pair + dimensions / 2),
+                            PairStyle::Neighbours => (2 * pair, 2 * pair + 1),
+                        };
+                        let angle = f64::from(position) * base.powf(-2.0 * pair as f64 / dimensions as f64);
+                        let expected = turn(before[a], before[b], angle);
+                        let error = (head[a] - expected.0).abs().max((head[b] - expected.1).abs());
+                        assert!(error < 3e-7, "{style:?}, position {position}, pair {pair}: {error}");
+                    }
+                }
+            }
         }
     }
 

@@ -65,6 +65,11 @@ impl SharedRows<'_> {
         self.width
     }
 
+    /// All values, row by row, for those who see to the promise themselves.
+    pub fn values(&self) -> &DisjointMut<'_, f32> {
+        &self.data
+    }
+
     pub fn row(&self, index: usize) -> &[f32] {
         self.range(index..index + 1)
     }

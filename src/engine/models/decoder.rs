@@ -10,8 +10,10 @@ use crate::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
     kernels::kernels,
-    kv_cache::{KvCache, SharedCache},
-    layers::{Attention, Forms, Linear, Operand, RmsNorm, Rope, Rows, SharedOperand, SharedRows, Step, Then},
+    kv_cache::{KvCache, KvType, SharedCache},
+    layers::{
+        Attention, Buffers, Forms, Linear, Operand, QkNorm, RmsNorm, Rope, Rows, SharedOperand, SharedRows, Step, Then,
+    },
     team::{Crew, Team},
 };
 
@@ -39,15 +41,15 @@ impl Parts {
         let norm = |name: &VectorName| weights.norm(name, blueprint.eps);
         let block = |index: usize| {
             let names = blueprint.layer_names(index);
-            let head_norms = match &names.head_norms {
-                Some((query, key)) => Some((norm(query)?, norm(key)?)),
-                None => None,
+            let norms = match &names.head_norms {
+                Some((query, key)) => QkNorm::PerHead { query: norm(query)?, key: norm(key)? },
+                None => QkNorm::None,
             };
             let Spec { kv_heads, head_dim, .. } = blueprint.spec;
             Ok(Block {
                 attention_norm: norm(names.attention_norm.as_ref().expect("a norm before each part"))?,
                 qkv: weights.linear(&names.qkv)?,
-                attention: Attention::new(blueprint.heads, kv_heads, head_dim, head_norms),
+                attention: Attention { norms, ..Attention::new(blueprint.heads, kv_heads, head_dim) },
                 attention_output: weights.linear(&names.attention_output)?,
                 mlp_norm: norm(names.mlp_norm.as_ref().expect("a norm before each part"))?,
                 gate_up: weights.linear(&names.gate_up)?,
@@ -104,6 +106,8 @@ pub(super) struct Decoder {
     team: Team,
     weights: WeightSizes,
     scratch: Scratch,
+    /// Attention's, between its stages.
+    partials: Vec<f32>,
 }
 
 /// A step's activations, whose memory is used again. Shapes are (tokens, …).
@@ -167,12 +171,12 @@ impl Scratch {
 
 impl Decoder {
     pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
-        Self { parts, team, weights, scratch: Scratch::default() }
+        Self { parts, team, weights, scratch: Scratch::default(), partials: Vec::new() }
     }
 
     /// Runs two tokens through the model, so that what is wrong with it shows now, and its memory is at hand.
     pub fn warm_up(&mut self) -> Result<(), ForwardError> {
-        let mut cache = KvCache::new(&self.parts.spec, 1);
+        let mut cache = KvCache::new(&self.parts.spec, 1, KvType::F16);
         let mut batch = Batch::new(self.parts.spec.vocabulary);
         batch.push(&[0, 0], 0, &[BlockId(0)], &[Want::Logits, Want::Best]);
         self.forward(&batch, &mut cache, &mut Outcome::default())
@@ -190,9 +194,11 @@ impl Model for Decoder {
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         batch.check(self.parts.spec.vocabulary, cache.blocks())?;
-        let Self { parts, team, scratch, .. } = self;
+        let Self { parts, team, scratch, partials, .. } = self;
         scratch.reset(parts, batch.rows(), batch.sampled.len());
-        let step = Step::new(batch, &parts.rope);
+        let Some(first) = parts.blocks.first() else { return Err(ForwardError("no layers".into())) };
+        let angles = parts.rope.angles(&batch.positions);
+        let step = Step::new(&first.attention, batch, Some(&angles), partials);
         let mut head = Head::new(batch, parts, outcome, std::mem::take(&mut scratch.best));
         {
             // SAFETY: in each stage below a chunk writes rows, or columns of rows, that are its own, and no stage reads
@@ -226,7 +232,9 @@ impl Block {
     fn forward(&self, crew: &Crew, step: &Step, cache: &SharedCache, layer: usize, s: &Shared) {
         s.normed.fill(crew, |row, out| self.attention_norm.forward_row(s.x.row(row), out));
         self.qkv.forward(crew, &s.normed, Then::Store, &s.qkv);
-        self.attention.forward(crew, step, &s.qkv, cache, layer, s.attended.floats());
+        let buffers = Buffers { qkv: s.qkv.values(), cache, out: s.attended.floats().values() };
+        // SAFETY: stages of this region like the others, see `Decoder::forward`.
+        unsafe { self.attention.forward(crew, step, layer, &buffers) };
         s.attended.quantise(crew);
         self.attention_output.forward(crew, &s.attended, Then::Add, &s.x);
 

@@ -35,7 +35,7 @@ use super::{
     device::{self, DeviceChoice, DeviceError},
     gguf::{GgufError, TensorType},
     hf::DirectoryError,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     team::Team,
     tokenizer::TokenizerError,
 };
@@ -95,9 +95,9 @@ pub trait Model: Send {
     /// A cache of `blocks` blocks, in the memory of the device that computes.
     ///
     /// # Errors
-    /// The device has no room for it.
-    fn new_cache(&self, blocks: usize) -> Result<KvCache, ForwardError> {
-        Ok(KvCache::new(self.spec(), blocks))
+    /// The device has no room for it, or has no such type.
+    fn new_cache(&self, blocks: usize, kind: KvType) -> Result<KvCache, ForwardError> {
+        Ok(KvCache::new(self.spec(), blocks, kind))
     }
 
     /// Bytes that are free where the cache will be, if that is not the system's memory.
