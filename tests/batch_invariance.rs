@@ -69,7 +69,7 @@ fn alone(source: &Source) -> Vec<Run> {
     let mut model = load(source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
     let blocks: Vec<_> = (0..8).map(BlockId).collect();
     let run = |prompt: &Vec<u32>| {
-        let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16, KvType::F16);
+        let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16);
         let mut runs = [Run::new(prompt, blocks.clone())];
         while !runs[0].done() {
             step(&mut *model, &mut cache, &mut runs, || usize::MAX / 2);
