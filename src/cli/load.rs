@@ -121,7 +121,8 @@ pub fn read(model: &ModelConfig, on_progress: OnProgress) -> Result<InMemory, Fa
         config::Quantize::Q8_0 => models::Quantize::Q8_0,
         config::Quantize::Q4K => models::Quantize::Q4K,
     });
-    let options = LoadOptions { quantize, context: model.context, ..LoadOptions::new(threads) };
+    let device = model.device.unwrap_or_default();
+    let options = LoadOptions { device, quantize, context: model.context, ..LoadOptions::new(threads) };
     let loaded = telling(&source, on_progress, || models::load(&source, options));
     let weights = loaded.map_err(|error| refuse(model, error))?;
     if Fingerprint::of(model) != fingerprint {
