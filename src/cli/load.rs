@@ -21,7 +21,7 @@ use crate::{
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
         gguf::Gguf,
-        kv_cache::{KvCache, KvType},
+        kv_cache::KvType,
         models::{self, LoadError, LoadOptions, Model, Source, Spec},
         team,
         tokenizer::{Markup, Special, Tokenizer},
@@ -96,7 +96,7 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
     let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read;
     info.context = room.context;
     let summary = summary(model, &info, weights.spec().context, &room, threads);
-    let cache = KvCache::new(weights.spec(), room.blocks, kv_type(model));
+    let cache = weights.new_cache(room.blocks, kv_type(model)).map_err(|error| refuse(model, error.0))?;
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
@@ -128,7 +128,8 @@ pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Res
         config::Quantize::Q8_0 => models::Quantize::Q8_0,
         config::Quantize::Q4K => models::Quantize::Q4K,
     });
-    let options = LoadOptions { threads, quantize, context: model.context };
+    let device = model.device.unwrap_or_default();
+    let options = LoadOptions { device, quantize, context: model.context, ..LoadOptions::new(threads) };
     let loaded = telling(&source, on_progress, || models::load(&source, options));
     let weights = loaded.map_err(|error| refuse(model, error))?;
     if Fingerprint::of(model) != fingerprint {

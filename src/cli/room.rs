@@ -62,6 +62,7 @@ mod tests {
             name: "m".to_owned(),
             source: ModelSource::Demo,
             context,
+            device: None,
             threads: None,
             kv_bytes,
             running_max: None,

@@ -85,11 +85,11 @@ pub struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// With a cache of `blocks` blocks, which must do for every case that will be timed.
-    pub fn new(model: &'a mut dyn Model, blocks: usize, kv_type: KvType) -> Self {
-        let cache = KvCache::new(model.spec(), blocks, kv_type);
+    pub fn new(model: &'a mut dyn Model, blocks: usize, kv_type: KvType) -> Result<Self, ForwardError> {
+        let cache = model.new_cache(blocks, kv_type)?;
         let kv_bytes = (KvCache::block_bytes(model.spec(), kv_type) / BLOCK_TOKENS) as u64;
         let vocabulary = model.spec().vocabulary;
-        Self { model, cache, outcome: Outcome::default(), kv_bytes, vocabulary }
+        Ok(Self { model, cache, outcome: Outcome::default(), kv_bytes, vocabulary })
     }
 
     /// Runs a case `repeat` times after once for warmth, and tells `between` after each.
@@ -200,7 +200,7 @@ mod tests {
         ];
         let blocks = cases.iter().map(|case| case.blocks()).max().unwrap();
         let kv_bytes = KvCache::block_bytes(model.spec(), KvType::F16) as u64 / BLOCK_TOKENS as u64;
-        let mut bench = Bench::new(&mut *model, blocks, KvType::F16);
+        let mut bench = Bench::new(&mut *model, blocks, KvType::F16).unwrap();
         for case in cases {
             let mut told = 0;
             let samples = bench.time(case, 2, || told += 1).unwrap();

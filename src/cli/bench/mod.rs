@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     config::{Config, available_bytes, show_bytes},
-    engine::kv_cache::KvCache,
+    engine::{kv_cache::KvCache, models::ForwardError},
 };
 
 use super::{
@@ -96,7 +96,8 @@ fn measure(
         log::warn!("left out: {case} needs a context of {} tokens and {needed} for KV", case.context());
     }
     let blocks = fit.iter().map(|case| case.blocks()).max().unwrap_or(1);
-    let mut bench = Bench::new(&mut *model, blocks, kv_type);
+    let failed = |what: &str, error: ForwardError| Failure::Run(format!("{what}: the model failed: {}", error.0));
+    let mut bench = Bench::new(&mut *model, blocks, kv_type).map_err(|error| failed("the KV cache", error))?;
     let (mut done, all) = (0, fit.len() * (repeat + 1));
     for &&case in &fit {
         let what = case.to_string();
@@ -104,7 +105,7 @@ fn measure(
             done += 1;
             progress.bar(&what, done as f32 / all as f32);
         });
-        let samples = samples.map_err(|error| Failure::Run(format!("{what}: the model failed: {}", error.0)))?;
+        let samples = samples.map_err(|error| failed(&what, error))?;
         report.add(case, &samples);
     }
     Ok(report)

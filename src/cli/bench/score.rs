@@ -98,7 +98,7 @@ pub fn score(
     if base.vocabulary > vocabulary || base.tokens.iter().any(|token| *token as usize >= vocabulary) {
         return Err(format!("it is of a vocabulary of {}, the model has {vocabulary}", base.vocabulary));
     }
-    let mut cache = KvCache::new(model.spec(), base.chunk.div_ceil(BLOCK_TOKENS), kv_type);
+    let mut cache = model.new_cache(base.chunk.div_ceil(BLOCK_TOKENS), kv_type).map_err(|error| error.0)?;
     let mut sums = Sums::default();
     let chunks: Vec<Vec<u32>> = base.tokens.chunks(base.chunk).map(<[u32]>::to_vec).collect();
     for (done, tokens) in chunks.iter().enumerate() {
