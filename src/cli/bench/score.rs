@@ -33,7 +33,7 @@ const LOG_PROBABILITY_MIN: f32 = -16.0;
 pub struct Score {
     pub positions: usize,
     pub perplexity: f64,
-    /// Of the model that wrote the file.
+    /// Of the model that wrote the file, as far as the file tells: what it finds very unlikely is cut off there.
     pub base_perplexity: f64,
     /// Kullback–Leibler divergence from the base, in nats.
     pub kl_mean: f64,
