@@ -34,6 +34,8 @@ pub struct Kernels {
     pub name: &'static str,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    soft_cap: unsafe fn(&mut [f32], f32),
     attend: unsafe fn(&Ask, &mut Workspace, &mut [f32]),
     rotate: unsafe fn(&mut [f32], &[f32], &[f32], PairStyle),
     quantise: unsafe fn(&[f32], &mut [i8], &mut [u16]),
@@ -60,6 +62,16 @@ macro_rules! tier {
             unsafe fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { glu::silu_mul::<$simd>(gate, up, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { glu::gelu_mul::<$simd>(gate, up, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn soft_cap(values: &mut [f32], cap: f32) {
+                // SAFETY: as above.
+                unsafe { attention::soft_cap::<$simd>(values, cap) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
@@ -112,6 +124,8 @@ macro_rules! tier {
                 name: $name,
                 rms_norm,
                 silu_mul,
+                gelu_mul,
+                soft_cap,
                 attend,
                 rotate,
                 quantise,
@@ -190,6 +204,19 @@ impl Kernels {
         assert!(gate.len() == up.len() && gate.len() == out.len());
         // SAFETY: features by construction, lengths as asserted.
         unsafe { (self.silu_mul)(gate, up, out) }
+    }
+
+    /// `gelu(gate) · up`, with GELU's approximation by tanh.
+    pub fn gelu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.gelu_mul)(gate, up, out) }
+    }
+
+    /// `cap · tanh(x / cap)` of every value, the same for a value wherever it stands.
+    pub fn soft_cap(&self, values: &mut [f32], cap: f32) {
+        // SAFETY: features by construction.
+        unsafe { (self.soft_cap)(values, cap) }
     }
 
     /// Attention of up to [`QUERIES_MAX`] queries, which lie in `space`, over one chunk of one KV head; `records` gets
