@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{STRIDE, Simd, matrix::Matrix};
+use crate::engine::kv_cache::SCALE_VALUES;
 
 /// What the product is added to.
 #[derive(Clone, Copy, PartialEq)]
@@ -99,18 +100,27 @@ unsafe fn tile<S: Simd, const ROWS: usize, const COLUMNS: usize>(
                 }
             }
         }
-        for k in depth {
-            matrix.prefetch(k, at);
-            let mut row = [S::splat(0.0); COLUMNS];
-            for c in 0..COLUMNS {
-                row[c] = matrix.load(k, at + c * S::LANES);
+        let mut first = depth.start;
+        while first < depth.end {
+            let end = depth.end.min((first + 1).next_multiple_of(SCALE_VALUES));
+            let mut scales = [matrix.scale(first, at); COLUMNS];
+            for c in 1..COLUMNS {
+                scales[c] = matrix.scale(first, at + c * S::LANES);
             }
-            for r in 0..ROWS {
-                let x = S::splat(*from.add(r * STRIDE + k));
+            for k in first..end {
+                matrix.prefetch(k, at);
+                let mut row = [S::splat(0.0); COLUMNS];
                 for c in 0..COLUMNS {
-                    sums[r][c] = S::fma(x, row[c], sums[r][c]);
+                    row[c] = matrix.load(k, at + c * S::LANES, scales[c]);
+                }
+                for r in 0..ROWS {
+                    let x = S::splat(*from.add(r * STRIDE + k));
+                    for c in 0..COLUMNS {
+                        sums[r][c] = S::fma(x, row[c], sums[r][c]);
+                    }
                 }
             }
+            first = end;
         }
         for r in 0..ROWS {
             for c in 0..COLUMNS {
