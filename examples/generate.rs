@@ -7,12 +7,11 @@ use std::{env, error::Error, io::Write, path::Path, sync::Arc};
 use sconce::engine::{
     Engine, EngineConfig,
     blocks::BLOCK_TOKENS,
-    gguf::Gguf,
-    kv_cache::{KvCache, KvType},
-    models, prepare_process,
+    kv_cache::KvType,
+    models::{self, LoadOptions, Source},
+    prepare_process,
     request::{Event, GenerateRequest, Prompt},
     team::available_threads,
-    tokenizer::Tokenizer,
 };
 
 /// Tokens that the KV cache holds.
@@ -24,10 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(path), Some(prompt)) = (env::args().nth(1), env::args().nth(2)) else {
         return Err("usage: generate MODEL.gguf PROMPT".into());
     };
-    let gguf = Gguf::open(Path::new(&path))?;
-    let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata())?);
-    let model = models::load(&gguf, available_threads())?;
-    let cache = KvCache::new(model.spec(), CACHE_TOKENS / BLOCK_TOKENS, KvType::F16);
+    let source = Source::open(Path::new(&path))?;
+    let tokenizer = Arc::new(source.tokenizer()?);
+    let model = models::load(&source, LoadOptions::new(available_threads()))?;
+    let cache = model.new_cache(CACHE_TOKENS / BLOCK_TOKENS, KvType::F16).map_err(|error| error.0)?;
     let engine = Engine::start("example", model, cache, tokenizer, EngineConfig::default())?;
 
     for event in engine.generate(GenerateRequest::new(Prompt::Text(prompt))) {

@@ -9,9 +9,9 @@ use sconce::demo;
 use sconce::engine::chat_template::ChatTemplate;
 use sconce::engine::gguf::Gguf;
 use sconce::engine::kv_cache::{KvCache, KvType};
+use sconce::engine::models::{self, LoadOptions, Source};
 use sconce::engine::request::{Event, FinishReason, GenerateRequest, Prompt};
-use sconce::engine::tokenizer::Tokenizer;
-use sconce::engine::{Engine, EngineConfig, Generation, models};
+use sconce::engine::{Engine, EngineConfig, Generation};
 use serde_json::{Map, json};
 
 const QUESTIONS: &str = include_str!("data/demo_questions.json");
@@ -32,10 +32,10 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
-        let file = Gguf::from_static(demo::MODEL).unwrap();
-        let tokenizer = Tokenizer::from_gguf(file.metadata()).unwrap();
-        let template = ChatTemplate::from_gguf(file.metadata(), "", "").unwrap().expect("a chat template");
-        let model = models::load(&file, NonZeroUsize::MIN).unwrap();
+        let source = Source::from(Gguf::from_static(demo::MODEL).unwrap());
+        let tokenizer = source.tokenizer().unwrap();
+        let template = source.chat_template(&tokenizer).unwrap().expect("a chat template");
+        let model = models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap();
         let cache = KvCache::new(model.spec(), 64, KvType::F16);
         let engine = Engine::start("demo", model, cache, Arc::new(tokenizer), EngineConfig::default()).unwrap();
         Self { engine, template }

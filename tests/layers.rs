@@ -64,9 +64,12 @@ fn the_engine_names_no_http() {
 
 #[test]
 fn scheduler_and_blocks_name_no_clock_and_no_tensor() {
-    for part in ["engine/scheduler/mod.rs", "engine/scheduler/pace.rs", "engine/blocks.rs", "engine/sequence.rs"] {
+    let scheduler =
+        ["mod", "clients", "pace", "plan", "queue", "room", "width"].map(|part| format!("scheduler/{part}"));
+    let beside = ["blocks", "prefix", "sequence", "speculation"].map(String::from);
+    for part in scheduler.iter().chain(&beside) {
         check(
-            part,
+            &format!("engine/{part}.rs"),
             &["instant::now", "systemtime", "candle", "tensor", "thread", "tokenizer", "crate::engine::models"],
         );
     }

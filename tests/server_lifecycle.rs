@@ -156,6 +156,16 @@ fn what_it_refuses_to_start_with() {
     check_refusal(with(&["--host", "0.0.0.0"]), 78, &["0.0.0.0", "--allow-open"]);
     check_refusal(with(&["--port", "70000"]), 78, &["--port", "70000", "65535"]);
     check_refusal(with(&["--config", "no.toml"]), 78, &["no.toml"]);
+    check_refusal(with(&["--threads", "0"]), 78, &["--threads = 0", "must be 1 to", "CPUs"]);
+    check_refusal(with(&["--threads", "100000"]), 78, &["--threads = 100000", "must be 1 to"]);
+    check_refusal(with(&["--kv-memory", "1 KiB"]), 78, &["--kv-memory", "must be 64 KiB to"]);
+    check_refusal(with(&["--kv-memory", "900 TiB"]), 78, &["--kv-memory", "must be 64 KiB to"]);
+    check_refusal(with(&["--context", "100000"]), 78, &["context = 100000", "32 to 1024"]);
+    check_refusal(with(&["--context", "1000", "--kv-memory", "64 KiB"]), 78, &["context = 1000", "kv_memory"]);
+    check_refusal(with(&["--running-max", "0"]), 78, &["--running-max = 0", "1 to 4096"]);
+    check_refusal(with(&["--gap-ms", "0"]), 78, &["--gap-ms = 0", "1 to 60000"]);
+    check_refusal(with(&["--quantize", "q3_k"]), 78, &["--quantize", "q8_0", "q4_k"]);
+    check_refusal(with(&["--kv-type", "f64"]), 78, &["--kv-type", "f16", "q8_0"]);
     let mut from_environment = with(&[]);
     from_environment.env("SCONCE_THREADS", "many");
     check_refusal(from_environment, 78, &["SCONCE_THREADS", "many"]);

@@ -1,5 +1,7 @@
 //! What the API needs of the model it serves. The engine implements it; tests put a toy in its place.
 
+use std::time::SystemTime;
+
 use crate::engine::{
     error::RequestError,
     request::{GenerateRequest, Sink},
@@ -11,6 +13,9 @@ use super::native::Message;
 pub trait Backend: Send + Sync + 'static {
     /// The model's name for clients.
     fn name(&self) -> &str;
+
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
 
     /// Starts a generation. Whatever becomes of it, a refusal included, is told to `sink`.
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>);
@@ -26,6 +31,25 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Counters, read without waiting for anything.
     fn snapshot(&self) -> Snapshot;
+}
+
+/// What is told of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelInfo {
+    /// As its file names it.
+    pub architecture: String,
+    /// The type that most of its weights are stored as.
+    pub weights_type: String,
+    pub parameters: u64,
+    pub file_bytes: u64,
+    /// Of its weights in memory.
+    pub packed_bytes: u64,
+    /// Tokens that prompt and answer may have together.
+    pub context: usize,
+    /// How long it took to load.
+    pub load_seconds: f64,
+    /// When it had been loaded.
+    pub loaded: SystemTime,
 }
 
 /// Why a conversation could not be written out.
@@ -44,10 +68,18 @@ pub struct Snapshot {
     pub running: usize,
     /// Requests that wait for admission.
     pub waiting: usize,
+    /// Held by sequences.
     pub kv_blocks_used: usize,
+    /// Kept for prompts that begin alike; given up when others need them.
+    pub kv_blocks_cached: usize,
     pub kv_blocks_total: usize,
     /// Since the start.
     pub preemptions: u64,
+    /// Requests that found a part of their prompt in the cache, since the start.
+    pub prefix_hits: u64,
+    /// Tokens that were guessed, and those of them that were right, since the start.
+    pub drafted_tokens: u64,
+    pub accepted_tokens: u64,
     /// The engine's thread is alive, and not stuck in a step.
     pub alive: bool,
 }

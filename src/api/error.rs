@@ -17,8 +17,10 @@ pub enum ApiError {
     Engine(RequestError),
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
-    /// The model is still being loaded.
+    /// The model is still being loaded, or another in its place.
     Loading,
+    /// There is no model: the last one could not be loaded.
+    NoModel,
     /// Too much text work is waiting already.
     Busy,
     /// Refused below the handlers: no such path, a wrong method, broken HTTP. Status and words come from there.
@@ -35,7 +37,7 @@ impl ApiError {
         match self {
             Self::NotJson(_) | Self::Field { .. } => 400,
             Self::Misdirected { .. } => 421,
-            Self::Busy | Self::Loading => 503,
+            Self::Busy | Self::Loading | Self::NoModel => 503,
             Self::Refused { status, .. } => *status,
             Self::Engine(error) => match error {
                 RequestError::EmptyPrompt
@@ -43,7 +45,7 @@ impl ApiError {
                 | RequestError::UnknownToken { .. }
                 | RequestError::CacheExceeded { .. } => 400,
                 RequestError::QueueFull { .. } | RequestError::ShuttingDown => 503,
-                RequestError::QueueTimeout => 504,
+                RequestError::QueueTimeout | RequestError::Timeout => 504,
                 RequestError::BadLogits | RequestError::Internal(_) => 500,
             },
         }
@@ -57,6 +59,7 @@ impl ApiError {
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
             Self::Loading => "loading",
+            Self::NoModel => "no_model",
             Self::Refused { status, .. } => match status {
                 404 => "not_found",
                 405 => "method_not_allowed",
@@ -76,6 +79,7 @@ impl ApiError {
                 RequestError::CacheExceeded { .. } => "cache_size_exceeded",
                 RequestError::QueueFull { .. } => "queue_full",
                 RequestError::QueueTimeout => "queue_timeout",
+                RequestError::Timeout => "timeout",
                 RequestError::ShuttingDown => "shutting_down",
                 RequestError::BadLogits => "model_failed",
                 RequestError::Internal(_) => "internal_error",
@@ -101,6 +105,7 @@ impl ApiError {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Busy | Self::Loading => Some(1),
+            Self::NoModel => Some(60),
             Self::Engine(RequestError::QueueFull { .. }) => Some(2),
             Self::Engine(RequestError::ShuttingDown) => Some(5),
             _ => None,
@@ -126,6 +131,9 @@ impl fmt::Display for ApiError {
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
             ),
             Self::Loading => f.write_str("the model is being loaded; try again shortly"),
+            Self::NoModel => {
+                f.write_str("the model could not be loaded; whoever runs this server finds the reason in its log")
+            }
             Self::Busy => f.write_str("too many texts are being processed; try again shortly"),
             Self::Refused { message, .. } => f.write_str(message),
         }

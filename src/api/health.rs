@@ -1,12 +1,17 @@
 //! `GET /health`, `/livez`, `/readyz`: answered from counters, whatever the engine is doing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Instant, UNIX_EPOCH},
+};
 
 use serde_json::json;
 
 use crate::http::{Reply, Request, Status};
 
 use super::{
+    backend::ModelInfo,
     error::ApiError,
     reply,
     state::{Api, Readiness},
@@ -18,16 +23,17 @@ impl Readiness {
         match self {
             Self::Ready => ("healthy", Status::OK),
             Self::Draining => ("degraded", Status::OK),
-            Self::Loading | Self::Stuck => ("unhealthy", Status::SERVICE_UNAVAILABLE),
+            Self::Loading { .. } | Self::NoModel | Self::Stuck => ("unhealthy", Status::SERVICE_UNAVAILABLE),
         }
     }
 
-    fn reason(self) -> &'static str {
+    fn reason(self) -> Cow<'static, str> {
         match self {
-            Self::Ready => "ok",
-            Self::Loading => "loading",
-            Self::Draining => "draining",
-            Self::Stuck => "the engine does not answer",
+            Self::Ready => "ok".into(),
+            Self::Loading { percent } => format!("loading {percent} %").into(),
+            Self::NoModel => "the model could not be loaded".into(),
+            Self::Draining => "draining".into(),
+            Self::Stuck => "the engine does not answer".into(),
         }
     }
 }
@@ -35,15 +41,17 @@ impl Readiness {
 /// The whole picture. 200 while new or running requests are served, else 503.
 pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
     let now = Instant::now();
-    let engine = api.snapshot();
+    let backend = api.backend().ok();
+    let engine = backend.as_ref().map(|backend| backend.snapshot()).unwrap_or_default();
     let readiness = api.readiness();
     let (status, code) = readiness.health();
-    let loaded = readiness != Readiness::Loading;
+    let loaded = backend.is_some();
     let alive = loaded && readiness != Readiness::Stuck;
     let data = json!({
         "status": status,
         "healthy": readiness == Readiness::Ready,
-        "model": api.model_name(),
+        "model": backend.as_ref().map_or("", |backend| backend.name()),
+        "model_info": backend.as_ref().map(|backend| model_info(backend.info())),
         "model_loaded": loaded,
         "components": {
             "scheduler": alive,
@@ -62,12 +70,25 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
             "uptime_seconds": rounded(api.metrics.uptime(now).as_secs_f64()),
         },
         "dependencies": {
-            "model": if alive { "ok" } else { readiness.reason() },
-            "tokenizer": if loaded { "ok" } else { readiness.reason() },
+            "model": if alive { "ok".into() } else { readiness.reason() },
+            "tokenizer": if loaded { "ok".into() } else { readiness.reason() },
         },
         "version": env!("CARGO_PKG_VERSION"),
     });
     Ok(reply::envelope(code, &json!({ "success": code == Status::OK, "data": data })))
+}
+
+fn model_info(info: &ModelInfo) -> serde_json::Value {
+    json!({
+        "architecture": info.architecture,
+        "weights_type": info.weights_type,
+        "parameters": info.parameters,
+        "file_bytes": info.file_bytes,
+        "packed_bytes": info.packed_bytes,
+        "context": info.context,
+        "load_seconds": rounded(info.load_seconds),
+        "loaded_at": info.loaded.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    })
 }
 
 /// The process answers: that is all a liveness probe should ask.
@@ -81,7 +102,7 @@ pub fn readyz(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
         Readiness::Ready => Ok(Reply::text("ready\n")),
         other => {
             let reply = Reply::text(format!("{}\n", other.reason()));
-            Ok(reply.with_status(Status::SERVICE_UNAVAILABLE).header("Retry-After", "5"))
+            Ok(reply.with_status(Status::SERVICE_UNAVAILABLE).header("Retry-After", "1"))
         }
     }
 }

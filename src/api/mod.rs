@@ -22,8 +22,9 @@ use std::{sync::Arc, time::Instant};
 
 use crate::http::{Next, Refusal, Reply, Request, Router};
 
-pub use backend::{Backend, RenderError, Snapshot};
+pub use backend::{Backend, ModelInfo, RenderError, Snapshot};
 pub use error::ApiError;
+pub use metrics::ReloadOutcome;
 pub use native::{Ask, Message, account};
 pub use served::Served;
 pub use state::{Api, Settings};

@@ -51,6 +51,7 @@ mod tests {
         check(CacheExceeded { needed_blocks: 9, total_blocks: 8 }.into(), 400, "cache_size_exceeded", Some("prompt"));
         check(QueueFull { length: 3 }.into(), 503, "queue_full", None);
         check(QueueTimeout.into(), 504, "queue_timeout", None);
+        check(Timeout.into(), 504, "timeout", None);
         check(ShuttingDown.into(), 503, "shutting_down", None);
         check(BadLogits.into(), 500, "model_failed", None);
         check(Internal("disk /dev/sda on fire".into()).into(), 500, "internal_error", None);

@@ -11,28 +11,33 @@ use crate::engine::{
 };
 
 use super::{
-    backend::{Backend, RenderError, Snapshot},
+    backend::{Backend, ModelInfo, RenderError, Snapshot},
     native::Message,
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
 const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// An engine with its chat template.
+/// An engine with its chat template, and what is told of its model.
 pub struct Served {
     engine: Engine,
     template: Option<ChatTemplate>,
+    info: ModelInfo,
 }
 
 impl Served {
-    pub fn new(engine: Engine, template: Option<ChatTemplate>) -> Self {
-        Self { engine, template }
+    pub fn new(engine: Engine, template: Option<ChatTemplate>, info: ModelInfo) -> Self {
+        Self { engine, template, info }
     }
 }
 
 impl Backend for Served {
     fn name(&self) -> &str {
         self.engine.name()
+    }
+
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
@@ -67,8 +72,12 @@ impl Backend for Served {
             running: stats.running.get() as usize,
             waiting: stats.waiting() as usize,
             kv_blocks_used: stats.kv_blocks_used.get() as usize,
+            kv_blocks_cached: stats.kv_blocks_cached.get() as usize,
             kv_blocks_total: stats.kv_blocks_total.get() as usize,
             preemptions: stats.preemptions_total.get(),
+            prefix_hits: stats.prefix_hits_total.get(),
+            drafted_tokens: stats.drafted_tokens_total.get(),
+            accepted_tokens: stats.accepted_tokens_total.get(),
             alive: stats.is_healthy() && stats.busy_for().is_none_or(|busy| busy < STEP_TIME_MAX),
         }
     }

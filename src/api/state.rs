@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -11,16 +11,17 @@ use std::{
 use crate::http::{Reply, ServerHandle};
 
 use super::{
-    backend::{Backend, Snapshot},
+    backend::Backend,
     error::ApiError,
-    metrics::{Endpoint, Gauges, Metrics},
+    metrics::{Endpoint, Gauges, Metrics, ReloadOutcome},
     text_worker::TextWorker,
 };
 
 /// The served model, the counters, and what is set of the API.
 pub struct Api {
-    /// Set once, when the model has been loaded.
-    backend: OnceLock<Arc<dyn Backend>>,
+    model: RwLock<ModelState>,
+    /// How far it is, in percent.
+    loading: AtomicU8,
     pub(super) metrics: Arc<Metrics>,
     pub(super) text_worker: TextWorker,
     pub(super) settings: Settings,
@@ -28,11 +29,24 @@ pub struct Api {
     server: OnceLock<ServerHandle>,
 }
 
+/// The model, if there is one.
+enum ModelState {
+    Loading,
+    /// Requests that came while it was here stay with it when another takes its place.
+    Served(Arc<dyn Backend>),
+    /// It could not be loaded.
+    Missing,
+}
+
 /// Whether new requests can be served, and why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
     /// The model is being loaded.
-    Loading,
+    Loading {
+        percent: u8,
+    },
+    /// There is none, and none is being loaded.
+    NoModel,
     Ready,
     /// Running streams may finish; new requests should go elsewhere.
     Draining,
@@ -61,7 +75,8 @@ impl Api {
     /// An API whose model is still being loaded: what needs one is answered with 503.
     pub fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            backend: OnceLock::new(),
+            model: RwLock::new(ModelState::Loading),
+            loading: AtomicU8::new(0),
             metrics: Arc::new(Metrics::new(Instant::now())),
             text_worker: TextWorker::start()?,
             settings,
@@ -70,14 +85,43 @@ impl Api {
         }))
     }
 
-    /// The model has been loaded: from now on requests are taken.
+    /// A model has been loaded: from now on requests go to it. Those that another one has stay there.
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
-        // A second model for the same state would be a mistake of the program; the first stays.
-        let _ = self.backend.set(backend);
+        self.set_model(ModelState::Served(backend));
     }
 
-    pub(super) fn backend(&self) -> Result<&Arc<dyn Backend>, ApiError> {
-        self.backend.get().ok_or(ApiError::Loading)
+    /// A model is being loaded and none is served: what needs one is answered with 503.
+    pub fn set_loading(&self) {
+        self.loading.store(0, Relaxed);
+        self.set_model(ModelState::Loading);
+    }
+
+    /// How far loading is, 0 to 1.
+    pub fn set_loading_share(&self, share: f32) {
+        self.loading.store((share * 100.0) as u8, Relaxed);
+    }
+
+    /// The model could not be loaded: until another one is, what needs one is answered with 503.
+    pub fn set_missing(&self) {
+        self.set_model(ModelState::Missing);
+    }
+
+    /// Counts an attempt to replace the model.
+    pub fn count_reload(&self, outcome: ReloadOutcome) {
+        self.metrics.on_reload(outcome);
+    }
+
+    fn set_model(&self, state: ModelState) {
+        // What was there is dropped without the lock.
+        let _before = std::mem::replace(&mut *self.model.write().unwrap_or_else(PoisonError::into_inner), state);
+    }
+
+    pub(super) fn backend(&self) -> Result<Arc<dyn Backend>, ApiError> {
+        match &*self.model.read().unwrap_or_else(PoisonError::into_inner) {
+            ModelState::Served(backend) => Ok(Arc::clone(backend)),
+            ModelState::Loading => Err(ApiError::Loading),
+            ModelState::Missing => Err(ApiError::NoModel),
+        }
     }
 
     /// Lets `/metrics` show the server's connections.
@@ -93,11 +137,12 @@ impl Api {
 
     /// Whether new requests can be served.
     pub(super) fn readiness(&self) -> Readiness {
-        match self.backend.get().map(|backend| backend.snapshot().alive) {
-            None => Readiness::Loading,
-            Some(false) => Readiness::Stuck,
-            Some(true) if self.draining.load(Relaxed) => Readiness::Draining,
-            Some(true) => Readiness::Ready,
+        match self.backend().map(|backend| backend.snapshot().alive) {
+            Err(ApiError::Loading) => Readiness::Loading { percent: self.loading.load(Relaxed) },
+            Err(_) => Readiness::NoModel,
+            Ok(false) => Readiness::Stuck,
+            Ok(true) if self.draining.load(Relaxed) => Readiness::Draining,
+            Ok(true) => Readiness::Ready,
         }
     }
 
@@ -109,7 +154,7 @@ impl Api {
         work: impl FnOnce(&dyn Backend) -> Result<Reply, ApiError> + Send + 'static,
     ) -> Result<Reply, ApiError> {
         let (reply, responder) = Reply::later();
-        let (backend, metrics) = (Arc::clone(self.backend()?), Arc::clone(&self.metrics));
+        let (backend, metrics) = (self.backend()?, Arc::clone(&self.metrics));
         self.text_worker.run(bytes, move || {
             let answer = work(&*backend).unwrap_or_else(Reply::from);
             metrics.on_answer(endpoint, answer.status().code());
@@ -118,21 +163,12 @@ impl Api {
         Ok(reply)
     }
 
-    /// The model's name; empty while it is being loaded.
-    pub(super) fn model_name(&self) -> &str {
-        self.backend.get().map_or("", |backend| backend.name())
-    }
-
-    /// The engine's counters; zeros while the model is being loaded.
-    pub(super) fn snapshot(&self) -> Snapshot {
-        self.backend.get().map(|backend| backend.snapshot()).unwrap_or_default()
-    }
-
     /// The state of engine and loops for one scrape.
     pub(super) fn gauges(&self) -> Gauges {
+        let backend = self.backend().ok();
         Gauges {
-            model: self.model_name().to_owned(),
-            engine: self.snapshot(),
+            model: backend.as_ref().map(|backend| (backend.name().to_owned(), backend.info().clone())),
+            engine: backend.map(|backend| backend.snapshot()).unwrap_or_default(),
             loops: self.server.get().map(ServerHandle::stats).unwrap_or_default(),
             ready: self.readiness() == Readiness::Ready,
         }

@@ -5,12 +5,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
 
-use super::{Api, Backend, Message, RenderError, Settings, Snapshot, router};
+use super::{Api, Backend, Message, ModelInfo, ReloadOutcome, RenderError, Settings, Snapshot, router};
 use crate::{
     engine::{
         error::RequestError,
@@ -24,13 +24,34 @@ const VOCABULARY: usize = 256;
 
 /// Repeats each prompt byte by byte; tokens are bytes.
 struct Echo {
+    info: ModelInfo,
     alive: AtomicBool,
     asked: Mutex<Option<GenerateRequest>>,
+}
+
+impl Echo {
+    fn new() -> Arc<Self> {
+        let info = ModelInfo {
+            architecture: "parrot".to_owned(),
+            weights_type: "f32".to_owned(),
+            parameters: 256,
+            file_bytes: 1,
+            packed_bytes: 2,
+            context: 100,
+            load_seconds: 0.5,
+            loaded: UNIX_EPOCH,
+        };
+        Arc::new(Self { info, alive: true.into(), asked: Mutex::default() })
+    }
 }
 
 impl Backend for Echo {
     fn name(&self) -> &str {
         "echo"
+    }
+
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn submit(&self, request: GenerateRequest, mut sink: Box<dyn Sink>) {
@@ -84,6 +105,7 @@ impl Backend for Echo {
             kv_blocks_total: 4,
             preemptions: 5,
             alive: self.alive.load(Relaxed),
+            ..Snapshot::default()
         }
     }
 }
@@ -96,7 +118,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let echo = Arc::new(Echo { alive: true.into(), asked: Mutex::default() });
+        let echo = Echo::new();
         let settings = Settings { hosts: Some(vec!["sconce.lan".to_owned()]), ..Settings::default() };
         let api = Api::new(settings).unwrap();
         api.set_backend(Arc::clone(&echo) as Arc<dyn Backend>);
@@ -263,6 +285,7 @@ fn health_has_every_field() {
         assert!(data["metrics"][name].is_number(), "{name}");
     }
     assert_eq!((&data["metrics"]["queue_size"], &data["metrics"]["kv_cache_usage"]), (&json!(3), &json!(0.25)));
+    assert_eq!((&data["model"], &data["model_info"]["architecture"]), (&json!("echo"), &json!("parrot")));
     assert!(data["dependencies"].is_object() && data["version"].is_string());
 }
 
@@ -277,7 +300,10 @@ fn nothing_is_generated_before_the_model_is_there() {
         assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (503, &json!("loading")), "{path}");
         assert_eq!(reply.header_value("retry-after"), Some("1"));
     }
-    assert_eq!(router.handle(Request::new(Method::Get, "/readyz")).body(), b"loading\n");
+    api.set_loading_share(0.43);
+    let readyz = router.handle(Request::new(Method::Get, "/readyz"));
+    assert_eq!((readyz.status().code(), readyz.body()), (503, &b"loading 43 %\n"[..]));
+    assert!(readyz.header_value("retry-after").is_some());
     assert_eq!(router.handle(Request::new(Method::Get, "/livez")).status().code(), 200);
     let health = router.handle(Request::new(Method::Get, "/health"));
     assert_eq!((health.status().code(), &body(&health)["data"]["model_loaded"]), (503, &json!(false)));
@@ -297,6 +323,31 @@ fn readiness_follows_drain_and_engine() {
     let reply = it.get("/readyz");
     assert_eq!((reply.status().code(), reply.body()), (503, &b"draining\n"[..]));
     assert_eq!(body(&it.get("/health"))["data"]["status"], "degraded");
+}
+
+#[test]
+fn a_model_takes_the_place_of_another() {
+    let it = Fixture::new();
+    let ask = r#"{"prompt":"a"}"#;
+    let other = Echo::new();
+    it.api.set_backend(Arc::clone(&other) as Arc<dyn Backend>);
+    assert_eq!(Arc::strong_count(&it.echo), 1, "nobody holds the old one");
+    assert_eq!(it.post("/generate", ask).status().code(), 200);
+    assert!(other.asked.lock().unwrap().is_some() && it.echo.asked.lock().unwrap().is_none());
+
+    it.api.set_loading();
+    let reply = it.post("/generate", ask);
+    assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (503, &json!("loading")));
+    it.api.set_missing();
+    it.api.count_reload(ReloadOutcome::Failed);
+    let reply = it.post("/generate", ask);
+    assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (503, &json!("no_model")));
+    assert!(reply.header_value("retry-after").is_some());
+    assert_eq!(it.get("/readyz").body(), b"the model could not be loaded\n");
+    assert_eq!((it.get("/livez").status().code(), it.get("/health").status().code()), (200, 503));
+    let page = String::from_utf8(it.get("/metrics").body().to_vec()).unwrap();
+    assert!(page.contains("sconce_reloads_total{outcome=\"failed\"} 1\n") && page.contains("sconce_ready 0\n"));
+    assert!(!page.contains("sconce_model_info"), "{page}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and how it becomes the `flags` layer of the configuration.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -19,8 +19,9 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Settings come from flags, else from the environment (SCONCE_HOST, SCONCE_PORT, SCONCE_MODEL, SCONCE_THREADS, SCONCE_CONTEXT,
-SCONCE_KV_MEMORY, SCONCE_RUNNING_MAX, SCONCE_LOOPS, SCONCE_ALLOW_OPEN, SCONCE_CONFIG), else from ./models.toml.
+Settings come from flags, else from the environment (SCONCE_HOST, SCONCE_PORT, SCONCE_MODEL, SCONCE_DEVICE,
+SCONCE_THREADS, SCONCE_CONTEXT, SCONCE_KV_MEMORY, SCONCE_RUNNING_MAX, SCONCE_QUANTIZE, SCONCE_KV_TYPE,
+SCONCE_PREFIX_CACHE, SCONCE_SPECULATION, SCONCE_LOOPS, SCONCE_ALLOW_OPEN, SCONCE_CONFIG), else from ./models.toml.
 
 Exit codes: 0 done, 1 failed while running (port taken, ...), 2 wrong usage, 78 wrong configuration or unusable model file.";
 
@@ -30,6 +31,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Generate once and print the text as it comes.
     Generate(GenerateArgs),
+    /// Measure how fast the model is, beside what the machine does at most.
+    Bench(BenchArgs),
     /// Check the configuration and the model file, and print what would be served.
     Check(ServeArgs),
 }
@@ -66,6 +69,9 @@ pub struct ModelArgs {
     /// Tokens that prompt and answer may have together [default: what the model was trained for].
     #[arg(short, long, value_name = "TOKENS")]
     pub context: Option<i64>,
+    /// What computes: auto, cpu, cuda, cuda:NUMBER or metal [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Compute threads [default: from the CPU quota].
     #[arg(short, long, value_name = "N")]
     pub threads: Option<i64>,
@@ -78,6 +84,18 @@ pub struct ModelArgs {
     /// Bound on the gap between tokens of running streams while prompts are read, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub gap_ms: Option<i64>,
+    /// Quantise float weights at load: q8_0 or q4_k [default: as the file has them].
+    #[arg(long, value_name = "TYPE")]
+    pub quantize: Option<String>,
+    /// Keep keys and values as f16 or q8_0 [default: f16].
+    #[arg(long, value_name = "TYPE")]
+    pub kv_type: Option<String>,
+    /// Share the keys and values of prompts that begin alike [default: true].
+    #[arg(long, value_name = "BOOL")]
+    pub prefix_cache: Option<bool>,
+    /// Guess tokens from the text so far: auto, when it pays, or off [default: auto].
+    #[arg(long, value_name = "WHEN")]
+    pub speculation: Option<String>,
     /// Chat template (Jinja) to use instead of the model's own.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
@@ -151,16 +169,76 @@ pub struct GenerateArgs {
     pub common: CommonArgs,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_HELP)]
+pub struct BenchArgs {
+    /// Prompts to read, by length [default, if --decode is not given either: 32,128,512,2048].
+    #[arg(long, value_name = "TOKENS,…", value_delimiter = ',', value_parser = lengths)]
+    pub prefill: Vec<usize>,
+    /// Sequences to generate side by side [default, if --prefill is not given either: 1,2,4,8,16,32].
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = widths)]
+    pub decode: Vec<usize>,
+    /// Tokens that are there before those that are generated.
+    #[arg(long, value_name = "TOKENS,…", value_delimiter = ',', value_parser = depths, default_value = "0,2048,8192")]
+    pub depth: Vec<usize>,
+    /// Runs of each case; medians are printed.
+    #[arg(long, value_name = "N", value_parser = repeats, default_value = "5")]
+    pub repeat: usize,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub json: bool,
+    /// Show how many times as fast everything is as in this file, written by --json before.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub compare: Option<PathBuf>,
+    /// Measure quality instead: how far predictions are from those in a file of llama-perplexity --kl-divergence-base.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prefill", "decode", "compare"])]
+    pub score: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+const BENCH_HELP: &str = "\
+Times the forward pass alone: no HTTP, no scheduler. GB/s are of weights, keys and values read, GMAC/s of the matrix
+products; both stand beside what the machine's threads do at most when they do nothing else.";
+
+fn lengths(text: &str) -> Result<usize, String> {
+    within(text, 1..=1 << 20)
+}
+
+fn widths(text: &str) -> Result<usize, String> {
+    within(text, 1..=1024)
+}
+
+fn depths(text: &str) -> Result<usize, String> {
+    within(text, 0..=1 << 20)
+}
+
+fn repeats(text: &str) -> Result<usize, String> {
+    within(text, 1..=1000)
+}
+
+fn within(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let value = text.trim().parse().ok().filter(|value| range.contains(value));
+    value.ok_or_else(|| format!("must be {} to {}", range.start(), range.end()))
+}
+
 impl ModelArgs {
     fn into_low(self) -> LowModel {
         LowModel {
             name: self.name,
             path: self.model,
             context: self.context,
+            device: self.device,
             threads: self.threads,
             kv_memory: self.kv_memory.map(Size::Text),
             running_max: self.running_max,
             gap_ms: self.gap_ms,
+            quantize: self.quantize,
+            kv_type: self.kv_type,
+            prefix_cache: self.prefix_cache,
+            speculation: self.speculation,
             template: self.template,
         }
     }

@@ -7,7 +7,7 @@ use crate::config::{Config, ModelSource};
 use super::{Failure, args::ServeArgs, configure, load};
 
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let config = configure(args.common, args.server.into_flags(args.model), "warn")?;
+    let (config, _) = configure(args.common, args.server.into_flags(args.model), "warn")?;
     let facts = load::inspect(&config.model)?;
     print(&config, &facts).map_err(|error| Failure::Run(format!("can't write: {error}")))
 }

@@ -25,8 +25,8 @@ const EVENTS_HIGH_WATER: usize = 256;
 pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.take())?;
     let ask = ask(&args, prompt)?;
-    let config = configure(args.common, args.model.into_flags(), "warn")?;
-    let served = load::load(&config)?.served;
+    let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
+    let served = load::load_showing(&config, &|_| {})?.served;
     let request = request(&*served, ask)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));

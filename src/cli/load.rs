@@ -1,106 +1,228 @@
-//! From a checked configuration to a running engine: opens the file, sizes the KV cache, starts the threads.
+//! From a checked configuration to a running engine: opens the file, packs the weights, sizes the KV cache, starts the
+//! threads.
 
-use std::{fmt, fs, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossbeam_channel::bounded;
 
 use crate::{
-    api::Served,
-    config::{Config, ModelConfig, ModelSource, show_bytes},
+    api::{ModelInfo, Served},
+    config::{self, Config, ModelConfig, ModelSource, available_bytes, show_bytes},
     demo,
     engine::{
-        Engine, StartError,
+        Engine, EngineConfig, StartError,
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
-        config::EngineConfig,
         gguf::Gguf,
-        kv_cache::{KvCache, KvType},
-        models::{self, Architecture, Spec},
+        kv_cache::KvType,
+        models::{self, LoadError, LoadOptions, Model, Source, Spec},
         team,
-        tokenizer::Tokenizer,
+        tokenizer::{Markup, Special, Tokenizer},
     },
 };
 
-use super::{Failure, memory};
+use super::{Failure, fingerprint::Fingerprint, progress::Progress, room::Room};
 
-/// KV memory where nobody says otherwise and no machine is too small for it: a long conversation of a small model.
-const KV_BYTES_DEFAULT: u64 = 2 << 30;
-/// Where the system does not say how much memory is left.
-const AVAILABLE_BYTES_UNKNOWN: u64 = 2 << 30;
+/// How often it is told how far loading is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Told how far loading is, 0 to 1, from a thread of its own.
+pub type OnProgress<'a> = &'a (dyn Fn(f32) + Sync);
+
+/// What was loaded and how, for people: a word and a line each.
+pub type Summary = Vec<(&'static str, String)>;
 
 /// A model that is being served.
 pub struct Loaded {
     pub engine: Engine,
     pub served: Arc<Served>,
-    /// What was loaded and how, for people: a word and a line each.
-    pub summary: Vec<(&'static str, String)>,
+    pub summary: Summary,
+    /// The files it was read from, as they were then.
+    pub fingerprint: Fingerprint,
+}
+
+/// A model in memory, with all that is known of it.
+pub struct InMemory {
+    pub model: Box<dyn Model>,
+    pub info: ModelInfo,
+    pub threads: NonZeroUsize,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    fingerprint: Fingerprint,
+}
+
+impl InMemory {
+    /// What the model wants before every text, if anything.
+    pub fn first_token(&self) -> Option<u32> {
+        self.tokenizer.encode("", Special::Add, Markup::Literal).first().copied()
+    }
 }
 
 /// A model file that has been opened and understood, but for its weights.
-struct Opened {
-    gguf: Gguf,
+pub struct Opened {
+    source: Source,
+    spec: Spec,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    fingerprint: Fingerprint,
+    started: Instant,
 }
 
-/// Loads the model and starts its engine.
-pub fn load(config: &Config) -> Result<Loaded, Failure> {
+/// Loads the model and starts its engine. `given_back` bytes will be free soon: those of the model that it replaces.
+pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result<Loaded, Failure> {
     let model = &config.model;
-    let Opened { gguf, tokenizer, template } = open(model)?;
-    let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
-    let weights = models::load(&gguf, threads).map_err(|error| refuse(model, error))?;
+    let opened = open(model)?;
     let mut engine_config = EngineConfig { queue_max: config.server.queue_max, ..EngineConfig::default() };
     engine_config.running_max = model.running_max.unwrap_or(engine_config.running_max);
     engine_config.gap_max = model.gap.unwrap_or(engine_config.gap_max);
-    let room = Room::plan(model, weights.spec(), engine_config.running_max, memory::available_bytes())
-        .map_err(|error| refuse(model, error))?;
+    engine_config.prefix_cache = model.prefix_cache.unwrap_or(engine_config.prefix_cache);
+    if model.speculation == Some(config::Speculation::Off) {
+        engine_config.draft_max = 0;
+    }
+    // Planned before the weights are read: what can't be had is said at once.
+    let left = available_bytes().map(|bytes| (bytes + given_back).saturating_sub(opened.memory_needed()));
+    let room =
+        Room::plan(model, &opened.spec, engine_config.running_max, left).map_err(|error| refuse(model, error))?;
     engine_config.context_max = Some(room.context);
 
-    let summary = summary(model, &gguf, weights.spec(), &room, threads);
-    let cache = KvCache::new(weights.spec(), room.blocks, KvType::F16);
+    let read = read(model, opened, on_progress)?;
+    let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read;
+    info.context = room.context;
+    let summary = summary(model, &info, weights.spec().context, &room, threads);
+    let cache = weights.new_cache(room.blocks, kv_type(model)).map_err(|error| refuse(model, error.0))?;
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
                 StartError::Thread(_) => Failure::Run(error.to_string()),
-                StartError::Zero(_) | StartError::Vocabulary { .. } => refuse(model, error),
+                StartError::Zero(_) | StartError::CacheTooSmall { .. } | StartError::Vocabulary { .. } => {
+                    refuse(model, error)
+                }
             },
         )?;
-    let served = Arc::new(Served::new(engine.clone(), template));
-    Ok(Loaded { engine, served, summary })
+    let served = Arc::new(Served::new(engine.clone(), template, info));
+    Ok(Loaded { engine, served, summary, fingerprint })
+}
+
+/// As [`load`], the first time: with a bar on the terminal if it takes a while.
+pub fn load_showing(config: &Config, on_progress: OnProgress) -> Result<Loaded, Failure> {
+    let progress = Progress::new();
+    let what = format!("loading {}", config.model.name);
+    load(config, 0, &|share| {
+        on_progress(share);
+        progress.bar(&what, share);
+    })
+}
+
+/// Reads and packs a model's weights, and tries them once.
+pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Result<InMemory, Failure> {
+    let Opened { source, tokenizer, template, fingerprint, started, .. } = opened;
+    let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
+    let quantize = model.quantize.map(|wanted| match wanted {
+        config::Quantize::Q8_0 => models::Quantize::Q8_0,
+        config::Quantize::Q4K => models::Quantize::Q4K,
+    });
+    let device = model.device.unwrap_or_default();
+    let options = LoadOptions { device, quantize, context: model.context, ..LoadOptions::new(threads) };
+    let loaded = telling(&source, on_progress, || models::load(&source, options));
+    let weights = loaded.map_err(|error| refuse(model, error))?;
+    if Fingerprint::of(model) != fingerprint {
+        return Err(refuse(model, "it was changed while it was read: load it again once it is whole"));
+    }
+    let sizes = weights.weights();
+    let info = ModelInfo {
+        architecture: weights.spec().architecture.clone(),
+        weights_type: weights_type(&source),
+        parameters: sizes.parameters,
+        file_bytes: source.file_bytes(),
+        packed_bytes: sizes.memory_bytes(),
+        context: weights.spec().context,
+        load_seconds: started.elapsed().as_secs_f64(),
+        loaded: SystemTime::now(),
+    };
+    log::info!(
+        "loading {} took {:.1} s ({} file, {} packed)",
+        model.name,
+        info.load_seconds,
+        megabytes(info.file_bytes),
+        megabytes(info.packed_bytes)
+    );
+    Ok(InMemory { model: weights, info, threads, tokenizer, template, fingerprint })
+}
+
+impl Opened {
+    /// Memory that [`read`] takes at most: packed weights, and the largest tensor as it is read.
+    pub fn memory_needed(&self) -> u64 {
+        let sizes = || self.source.tensors().map(|tensor| tensor.bytes as u64);
+        // Packed, a format takes up to a sixth more than in the file.
+        sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0)
+    }
+}
+
+/// How the model's keys and values are kept.
+pub fn kv_type(model: &ModelConfig) -> KvType {
+    match model.kv_type {
+        None | Some(config::KvType::F16) => KvType::F16,
+        Some(config::KvType::Q8_0) => KvType::Q8_0,
+    }
+}
+
+/// Runs `work` while `on_progress` is told how much of the file has been read.
+fn telling<T>(source: &Source, on_progress: OnProgress, work: impl FnOnce() -> T) -> T {
+    let (done, ended) = bounded::<()>(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            // Nothing is ever sent: the wait ends with the work.
+            while ended.recv_timeout(PROGRESS_INTERVAL) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+                on_progress(source.read_share());
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// What a model file is, without loading its weights.
-pub fn inspect(model: &ModelConfig) -> Result<Vec<(&'static str, String)>, Failure> {
-    let Opened { gguf, tokenizer, template } = open(model)?;
-    let architecture = Architecture::of(&gguf).map_err(|error| refuse(model, error))?.name();
-    let context: Option<u32> = gguf.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
+pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
+    let Opened { source, spec, tokenizer, template, .. } = open(model)?;
+    let running_max = model.running_max.unwrap_or(EngineConfig::default().running_max);
+    Room::plan(model, &spec, running_max, available_bytes()).map_err(|error| refuse(model, error))?;
     Ok(vec![
-        ("architecture", architecture.to_owned()),
-        ("weights", format!("{} parameters, {}", count(parameters(&gguf)), show_bytes(gguf.file_bytes()))),
-        ("context", context.map_or("unknown".to_owned(), |n| format!("{n} tokens"))),
+        ("architecture", spec.architecture),
+        ("weights", format!("{} parameters, {}", count(source.parameters()), show_bytes(source.file_bytes()))),
+        ("context", format!("{} tokens", spec.context)),
         ("vocabulary", format!("{} tokens", tokenizer.vocabulary())),
         ("chat", if template.is_some() { "has a template" } else { "has no template" }.to_owned()),
     ])
 }
 
-fn open(model: &ModelConfig) -> Result<Opened, Failure> {
-    let gguf = match &model.source {
-        ModelSource::Demo => Gguf::from_static(demo::MODEL),
-        ModelSource::File(path) => Gguf::open(path),
+/// Opens a model's file and understands all of it but the weights.
+pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
+    let (started, fingerprint) = (Instant::now(), Fingerprint::of(model));
+    let source = match &model.source {
+        ModelSource::Demo => Gguf::from_static(demo::MODEL).map(Source::from).map_err(LoadError::from),
+        ModelSource::File(path) => Source::open(path),
     }
     .map_err(|error| refuse(model, error))?;
     // Asked first: what can't be served at all needs no look at its tokenizer.
-    Architecture::of(&gguf).map_err(|error| refuse(model, error))?;
-    let tokenizer = Tokenizer::from_gguf(gguf.metadata()).map_err(|error| refuse(model, error))?;
-    let spelt = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
-    let (bos, eos) = (spelt(tokenizer.bos()), spelt(tokenizer.eos()));
+    let spec = models::inspect(&source).map_err(|error| refuse(model, error))?;
+    let tokenizer = source.tokenizer().map_err(|error| refuse(model, error))?;
     let template = match &model.template {
-        None => ChatTemplate::from_gguf(gguf.metadata(), &bos, &eos).map_err(|error| refuse(model, error))?,
+        None => source.chat_template(&tokenizer).map_err(|error| refuse(model, error))?,
         Some(path) => {
             let refuse = |error: &dyn fmt::Display| Failure::Config(format!("{}: {error}", path.display()));
-            let source = fs::read_to_string(path).map_err(|error| refuse(&error))?;
-            Some(ChatTemplate::new(&source, &bos, &eos).map_err(|error| refuse(&error))?)
+            let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
+            Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
         }
     };
-    Ok(Opened { gguf, tokenizer, template })
+    Ok(Opened { source, spec, tokenizer, template, fingerprint, started })
 }
 
 /// A model that can't be served: its file and why.
@@ -111,85 +233,46 @@ fn refuse(model: &ModelConfig, error: impl fmt::Display) -> Failure {
     })
 }
 
-/// How many KV blocks there will be, and the context they allow.
-#[derive(Debug, PartialEq)]
-struct Room {
-    blocks: usize,
-    bytes: u64,
-    context: usize,
-    /// The context is less than the model's for want of memory.
-    cut: bool,
-}
-
-impl Room {
-    /// Takes the memory it is told to, else what is useful within half of what is `available`.
-    fn plan(model: &ModelConfig, spec: &Spec, running_max: usize, available: Option<u64>) -> Result<Self, String> {
-        let block_bytes = KvCache::block_bytes(spec, KvType::F16) as u64;
-        let context = model.context.unwrap_or(spec.context);
-        if context > spec.context {
-            return Err(format!("context = {context}: the model was trained for {} tokens", spec.context));
-        }
-        let one = context.div_ceil(BLOCK_TOKENS);
-        // More than all sequences at their longest is never used.
-        let useful = one.saturating_mul(running_max);
-        let bytes = model.kv_bytes.unwrap_or_else(|| {
-            let half = available.unwrap_or(AVAILABLE_BYTES_UNKNOWN) / 2;
-            (one as u64 * block_bytes).max(KV_BYTES_DEFAULT).min(half)
-        });
-        let blocks = usize::try_from(bytes / block_bytes).unwrap_or(usize::MAX).min(useful);
-        if blocks == 0 {
-            return Err(format!("the KV cache needs {} at least: raise kv_memory", show_bytes(block_bytes)));
-        }
-        let fits = blocks.saturating_mul(BLOCK_TOKENS);
-        if model.context.is_some() && fits < context {
-            let needed = show_bytes((one as u64 * block_bytes).next_multiple_of(1 << 20));
-            return Err(format!("context = {context} needs {needed} of KV memory: raise kv_memory or lower context"));
-        }
-        Ok(Self { blocks, bytes: blocks as u64 * block_bytes, context: context.min(fits), cut: fits < context })
-    }
-}
-
-fn summary(
-    model: &ModelConfig,
-    gguf: &Gguf,
-    spec: &Spec,
-    room: &Room,
-    threads: NonZeroUsize,
-) -> Vec<(&'static str, String)> {
+fn summary(model: &ModelConfig, info: &ModelInfo, trained: usize, room: &Room, threads: NonZeroUsize) -> Summary {
     let origin = match &model.source {
         ModelSource::Demo => "embedded; a toy: name a real model with --model FILE.gguf".to_owned(),
         ModelSource::File(path) => path.display().to_string(),
     };
     let cut = match room.cut {
-        true => format!(", of the model's {} (raise kv_memory for more)", spec.context),
+        true => format!(", of the model's {trained} (raise kv_memory for more)"),
         false => String::new(),
     };
     let why = if model.threads.is_some() { "as configured" } else { "as many as the CPU quota allows" };
+    let (architecture, size) = (&info.architecture, show_bytes(info.file_bytes));
+    let tokens = room.blocks * BLOCK_TOKENS;
     vec![
         ("model", format!("{} ({origin})", model.name)),
-        (
-            "weights",
-            format!("{}, {} parameters, {}", spec.architecture, count(parameters(gguf)), show_bytes(gguf.file_bytes())),
-        ),
+        ("weights", format!("{architecture}, {} parameters, {size}", count(info.parameters))),
         ("context", format!("{} tokens{cut}", room.context)),
-        (
-            "memory",
-            format!(
-                "{} for KV at most: {} tokens over all sequences",
-                show_bytes(room.bytes),
-                room.blocks * BLOCK_TOKENS
-            ),
-        ),
+        ("memory", format!("{} for KV at most: {tokens} tokens over all sequences", show_bytes(room.bytes))),
         ("threads", format!("{threads}, {why}")),
     ]
 }
 
-fn parameters(gguf: &Gguf) -> u64 {
-    gguf.tensors().map(|tensor| tensor.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+/// The type that most of the weights are stored as.
+fn weights_type(source: &Source) -> String {
+    let mut bytes = HashMap::new();
+    for tensor in source.tensors() {
+        *bytes.entry(tensor.dtype).or_insert(0) += tensor.bytes;
+    }
+    bytes
+        .into_iter()
+        .max_by_key(|(dtype, bytes)| (*bytes, dtype.id()))
+        .map_or(String::new(), |(dtype, _)| dtype.to_string())
+}
+
+/// `397 MB`.
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.*} MB", if bytes < 10_000_000 { 1 } else { 0 }, bytes as f64 / 1e6)
 }
 
 /// `596 M`, `1.7 B`.
-fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     match n {
         n if n >= 10_000_000_000 => format!("{} B", n / 1_000_000_000),
         n if n >= 1_000_000_000 => format!("{:.1} B", n as f64 / 1e9),
@@ -200,56 +283,13 @@ fn count(n: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn model(context: Option<usize>, kv_bytes: Option<u64>) -> ModelConfig {
-        ModelConfig {
-            name: "m".to_owned(),
-            source: ModelSource::Demo,
-            context,
-            threads: None,
-            kv_bytes,
-            running_max: None,
-            gap: None,
-            template: None,
-        }
-    }
-
-    /// 1 KiB a token, 32 KiB a block.
-    fn spec() -> Spec {
-        Spec { architecture: "qwen3".to_owned(), layers: 1, kv_heads: 2, head_dim: 128, vocabulary: 9, context: 4096 }
-    }
-
-    #[track_caller]
-    fn check(
-        context: Option<usize>,
-        kv_bytes: Option<u64>,
-        available: u64,
-        expected: Result<(usize, usize, bool), &str>,
-    ) {
-        let room = Room::plan(&model(context, kv_bytes), &spec(), 8, Some(available));
-        match (room, expected) {
-            (Ok(room), Ok(expected)) => assert_eq!((room.blocks, room.context, room.cut), expected),
-            (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
-            (room, expected) => panic!("{room:?}, not {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn room_for_the_cache() {
-        const MIB: u64 = 1 << 20;
-        // Enough of everything: eight sequences at their longest, no more.
-        check(None, None, 64 << 30, Ok((8 * 128, 4096, false)));
-        check(Some(100), None, 64 << 30, Ok((8 * 4, 100, false)));
-        check(None, Some(1 << 40), 64 << 30, Ok((8 * 128, 4096, false)));
-        // A small machine: half of what it has, and the context follows.
-        check(None, None, 4 * MIB, Ok((64, 2048, true)));
-        check(None, Some(MIB), 64 << 30, Ok((32, 1024, true)));
-        // What was asked for and can't be had is an error.
-        check(Some(4096), Some(MIB), 64 << 30, Err("context = 4096 needs 4 MiB"));
-        check(Some(8192), None, 64 << 30, Err("trained for 4096"));
-        check(None, Some(1 << 10), 64 << 30, Err("32 KiB at least"));
+    /// The embedded model on one thread.
+    pub fn demo() -> Box<dyn Model> {
+        let source = Gguf::from_static(demo::MODEL).unwrap().into();
+        models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap()
     }
 
     #[test]

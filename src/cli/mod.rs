@@ -8,18 +8,26 @@
 //! | 78 | wrong configuration, or a model file that can't be used (`EX_CONFIG` of sysexits.h: a restart won't help) |
 
 mod args;
+mod bench;
 mod check;
+mod fingerprint;
 mod generate;
 mod load;
-mod memory;
+mod progress;
+mod reload;
+mod room;
 mod serve;
 
-use std::{fmt, process::ExitCode};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
 use crate::{
-    config::{Config, ConfigError, Low},
+    config::{self, Config, ConfigError, Low},
     engine::prepare_process,
 };
 use args::{Cli, Command, CommonArgs};
@@ -69,6 +77,7 @@ pub unsafe fn main() -> ExitCode {
     let command = cli.command.unwrap_or(Command::Serve(cli.serve));
     let result = match command {
         Command::Serve(args) => serve::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
         Command::Generate(args) => generate::run(args),
     };
@@ -81,11 +90,34 @@ pub unsafe fn main() -> ExitCode {
     }
 }
 
+/// Where the configuration comes from, so that it can be read again.
+struct Sources {
+    flags: Low,
+    /// Named by the caller.
+    file: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Loads and checks the configuration.
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.flags.clone(), variable, self.file.as_deref())
+    }
+
+    /// The file that is read if it is there.
+    fn path(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(config::DEFAULT_FILE))
+    }
+}
+
 /// Sets up logging, then loads and checks the configuration. `log` is the level where nobody asks for another.
-fn configure(common: CommonArgs, flags: Low, log: &str) -> Result<Config, Failure> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+fn configure(common: CommonArgs, flags: Low, log: &str) -> Result<(Config, Sources), Failure> {
     let filter = common.log.or_else(|| variable("SCONCE_LOG")).or_else(|| variable("RUST_LOG"));
     env_logger::Builder::new().parse_filters(filter.as_deref().unwrap_or(log)).init();
-    let file = common.config.or_else(|| variable("SCONCE_CONFIG").map(Into::into));
-    Ok(Config::load(flags, variable, file.as_deref())?)
+    let sources = Sources { flags, file: common.config.or_else(|| variable("SCONCE_CONFIG").map(Into::into)) };
+    Ok((sources.load()?, sources))
+}
+
+/// A variable of the environment; an empty one is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

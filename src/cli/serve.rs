@@ -1,8 +1,10 @@
-//! `sconce serve`: binds, answers probes while the model loads, serves until a signal, drains.
+//! `sconce serve`: binds, answers probes while the model loads, serves until a signal, drains. SIGHUP replaces the model.
 
 use std::{
     io::{self, Write},
+    mem,
     net::SocketAddr,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -17,16 +19,19 @@ use super::{
     Failure,
     args::ServeArgs,
     configure,
-    load::{self, Loaded},
+    load::{self, Summary},
+    reload::{Hangups, Reloader},
 };
 
 /// Streams that outlive the drain are told so, and get this long to read it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let config = configure(args.common, args.server.into_flags(args.model), "info")?;
-    let settings = &config.server;
-    let server = bind(settings)?;
+    let (config, sources) = configure(args.common, args.server.into_flags(args.model), "info")?;
+    let settings = config.server.clone();
+    let cant_watch = |error| Failure::Run(format!("can't watch for signals: {error}"));
+    let hangups = Hangups::watch().map_err(cant_watch)?;
+    let server = bind(&settings)?;
     let address = server.local_addr();
     let hosts = address.ip().is_loopback().then(|| settings.hosts.clone());
     let api =
@@ -35,16 +40,18 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let running = server.start(api::router(&api)).map_err(|error| Failure::Run(format!("can't serve: {error}")))?;
     api.watch(running.handle());
 
-    let loaded = load::load(&config)?;
-    api.set_backend(loaded.served.clone());
+    let mut loaded = load::load_showing(&config, &|share| api.set_loading_share(share))?;
+    let summary = mem::take(&mut loaded.summary);
+    let reloader = Reloader::new(Arc::clone(&api), sources, config, loaded);
     // Nobody may be reading: that is no reason not to serve.
-    let _ = greet(address, &loaded, settings);
+    let _ = greet(address, &summary, &settings);
+    let (engines, drain_timeout) = (reloader.engines(), settings.drain_timeout);
+    reloader.start(hangups).map_err(cant_watch)?;
 
-    let (engine, drain_timeout) = (loaded.engine, settings.drain_timeout);
     let drain = move || {
         api.set_draining();
         // Takes nothing new, lets what runs finish, and tells the rest before the connections are cut.
-        let finish = move || engine.shutdown(drain_timeout);
+        let finish = move || engines.shutdown(drain_timeout);
         if let Err(error) = thread::Builder::new().name("drain".to_owned()).spawn(finish) {
             log::warn!("streams that outlive the drain will be cut without a word: {error}");
         }
@@ -89,14 +96,14 @@ fn loops() -> usize {
 }
 
 /// The first lines: where, what, and what to try.
-fn greet(address: SocketAddr, loaded: &Loaded, settings: &ServerConfig) -> io::Result<()> {
+fn greet(address: SocketAddr, summary: &Summary, settings: &ServerConfig) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let shown = match address.ip().is_unspecified() {
         true => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
         false => address,
     };
     writeln!(out, "Sconce {} on http://{address}", env!("CARGO_PKG_VERSION"))?;
-    for (what, words) in &loaded.summary {
+    for (what, words) in summary {
         writeln!(out, "  {what:<8} {words}")?;
     }
     if !address.ip().is_loopback() {

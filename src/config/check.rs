@@ -11,20 +11,27 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, Low, LowModel, LowServer, ModelConfig, ModelSource, ServerConfig, Size, parse_size, show_bytes,
+    Config, ConfigError, KvType, Low, LowModel, LowServer, Machine, ModelConfig, ModelSource, Quantize, ServerConfig,
+    Size, Speculation, parse_size, show_bytes,
 };
+use crate::engine::device::DeviceChoice;
+
+/// More compute threads than this for each CPU only wait for each other.
+const THREADS_PER_CPU_MAX: usize = 4;
+const KV_BYTES_MIN: u64 = 64 << 10;
 
 /// The configuration that the layers come to.
 pub fn config(layers: &Layers) -> Result<Config, ConfigError> {
     Ok(Config { server: check_server(layers)?, model: check_model(layers)? })
 }
 
-/// The three sources side by side.
+/// The three sources side by side, and the machine that their settings are for.
 pub struct Layers {
     pub flags: Low,
     pub env: Low,
     pub file: Low,
     pub path: PathBuf,
+    pub machine: Machine,
 }
 
 /// A value and where it was given, in the words its writer used.
@@ -94,6 +101,18 @@ fn sized(given: Option<Given<Size>>, low: u64, high: u64) -> Result<Option<u64>,
         Some(bytes) if (low..=high).contains(&bytes) => Ok(Some(bytes)),
         Some(_) => given.refuse(format_args!("must be {} to {}", show_bytes(low), show_bytes(high))),
         None => given.refuse("expected a size such as \"512 MiB\" or \"2 GiB\""),
+    }
+}
+
+/// `None` stays; a word that is not among the `choices` is refused.
+fn chosen<T: Copy>(given: Option<Given<String>>, choices: &[(&str, T)]) -> Result<Option<T>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    match choices.iter().find(|(word, _)| *word == given.value) {
+        Some((_, choice)) => Ok(Some(*choice)),
+        None => {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+            given.refuse(format_args!("must be {}", words.join(" or ")))
+        }
     }
 }
 
@@ -171,32 +190,79 @@ fn check_model(layers: &Layers) -> Result<ModelConfig, ConfigError> {
         )));
     }
     let source = match path {
-        Some(path) => ModelSource::File(check_path(layers, path, "a GGUF file")?),
+        Some(path) => ModelSource::File(check_path(layers, path, Kind::Model)?),
         None => ModelSource::Demo,
     };
     let template = match layers.model("template", |m| &m.template) {
-        Some(path) => Some(check_path(layers, path, "a chat template (Jinja)")?),
+        Some(path) => Some(check_path(layers, path, Kind::Template)?),
         None => None,
     };
     Ok(ModelConfig {
         name: check_name(layers, &source)?,
         source,
         context: ranged(layers.model("context", |m| &m.context), 32, 1 << 24)?.map(|n| n as usize),
-        threads: ranged(layers.model("threads", |m| &m.threads), 1, 1_024)?.map(|n| n as usize),
-        kv_bytes: sized(layers.model("kv_memory", |m| &m.kv_memory), 64 << 10, 1 << 44)?,
+        device: check_device(layers)?,
+        threads: check_threads(layers)?,
+        kv_bytes: check_kv_memory(layers)?,
         running_max: ranged(layers.model("running_max", |m| &m.running_max), 1, 4_096)?.map(|n| n as usize),
         gap: ranged(layers.model("gap_ms", |m| &m.gap_ms), 1, 60_000)?.map(Duration::from_millis),
+        quantize: chosen(
+            layers.model("quantize", |m| &m.quantize),
+            &[("q8_0", Quantize::Q8_0), ("q4_k", Quantize::Q4K)],
+        )?,
+        kv_type: chosen(layers.model("kv_type", |m| &m.kv_type), &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?,
+        prefix_cache: layers.model("prefix_cache", |m| &m.prefix_cache).map(|given| given.value),
+        speculation: chosen(
+            layers.model("speculation", |m| &m.speculation),
+            &[("auto", Speculation::Auto), ("off", Speculation::Off)],
+        )?,
         template,
     })
 }
 
+fn check_device(layers: &Layers) -> Result<Option<DeviceChoice>, ConfigError> {
+    let Some(given) = layers.model("device", |m| &m.device) else { return Ok(None) };
+    match given.value.parse() {
+        Ok(device) => Ok(Some(device)),
+        Err(_) => given.refuse("must be \"auto\", \"cpu\", \"cuda\", \"cuda:NUMBER\" or \"metal\""),
+    }
+}
+
+fn check_threads(layers: &Layers) -> Result<Option<usize>, ConfigError> {
+    let Some(given) = layers.model("threads", |m| &m.threads) else { return Ok(None) };
+    let cpus = layers.machine.cpus;
+    match usize::try_from(given.value) {
+        Ok(threads) if (1..=cpus * THREADS_PER_CPU_MAX).contains(&threads) => Ok(Some(threads)),
+        _ => given.refuse(format_args!(
+            "must be 1 to {}, as this process may use {cpus} CPUs; leave it out for one thread on each",
+            cpus * THREADS_PER_CPU_MAX
+        )),
+    }
+}
+
+fn check_kv_memory(layers: &Layers) -> Result<Option<u64>, ConfigError> {
+    let memory = layers.machine.memory_bytes.unwrap_or(1 << 44);
+    sized(layers.model("kv_memory", |m| &m.kv_memory), KV_BYTES_MIN, memory.max(KV_BYTES_MIN))
+}
+
 /// A path in the file is relative to the file; elsewhere to the working directory. It must be a readable file.
-fn check_path(layers: &Layers, given: Given<PathBuf>, what: &str) -> Result<PathBuf, ConfigError> {
+/// What a path must lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Model,
+    Template,
+}
+
+fn check_path(layers: &Layers, given: Given<PathBuf>, kind: Kind) -> Result<PathBuf, ConfigError> {
+    let what = match kind {
+        Kind::Model => "a GGUF file or a Hugging Face directory",
+        Kind::Template => "a chat template (Jinja)",
+    };
     let in_file = given.place.contains("[[model]]");
     let base = if in_file { layers.path.parent().unwrap_or(Path::new("")) } else { Path::new("") };
     let path = base.join(&given.value);
     match std::fs::metadata(&path) {
-        Ok(meta) if meta.is_file() => Ok(path),
+        Ok(meta) if meta.is_file() || (kind == Kind::Model && meta.is_dir()) => Ok(path),
         Ok(_) => given.refuse(format_args!("not a file; name {what}")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             given.refuse(format_args!("no such file; name {what}, or leave it out to serve the demo model"))
@@ -213,7 +279,9 @@ fn check_name(layers: &Layers, source: &ModelSource) -> Result<String, ConfigErr
         return if good { Ok(given.value) } else { given.refuse("1 to 96 letters, digits, '.', '_' or '-'") };
     }
     let ModelSource::File(path) = source else { return Ok("demo".to_owned()) };
-    let stem = path.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default();
+    // A folder's name has no ending: the one in Qwen2.5-0.5B is part of it.
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let stem = stem.map(|s| s.to_string_lossy()).unwrap_or_default();
     let name: String = stem.chars().take(NAME_BYTES_MAX).map(|c| if plain(c) { c } else { '-' }).collect();
     Ok(if name.is_empty() { "model".to_owned() } else { name })
 }
@@ -229,6 +297,7 @@ mod tests {
             env: from_environment(|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))?,
             file: parse_file(Path::new("models.toml"), file).map_err(|e| e.to_string())?,
             path: PathBuf::from("models.toml"),
+            machine: Machine { cpus: 2, memory_bytes: Some(8 << 30) },
         };
         config(&layers).map_err(|e| e.to_string())
     }
@@ -292,10 +361,36 @@ mod tests {
         check("[server]\nhosts = [\"http://x\"]", &["hosts", "without scheme"]);
         check("[[model]]\nname = \"x\"", &["no path"]);
         check("[[model]]\npath = \"no.gguf\"", &["[[model]] path = \"no.gguf\"", "no such file"]);
-        check("[[model]]\npath = \"src\"", &["not a file"]);
+        check(&format!("[[model]]\npath = {HERE:?}\ntemplate = \"src\""), &["template = \"src\"", "not a file"]);
         check(&format!("[[model]]\npath = {HERE:?}\nname = \"a b\""), &["name = \"a b\""]);
         check(&format!("[[model]]\npath = {HERE:?}\ncontext = 1"), &["context = 1", "32 to"]);
         check(&format!("[[model]]\npath = {HERE:?}\nkv_memory = 1.5"), &["models.toml:3:"]);
+        let model = |line: &str, parts: &[&str]| check(&format!("[[model]]\npath = {HERE:?}\n{line}"), parts);
+        model("device = \"gpu\"", &["device = \"gpu\"", "must be \"auto\"", "cuda:NUMBER"]);
+        model("threads = 0", &["threads = 0", "1 to 8", "2 CPUs"]);
+        model("threads = 9", &["threads = 9", "1 to 8"]);
+        model("kv_memory = \"63 KiB\"", &["63 KiB", "64 KiB to 8 GiB"]);
+        model("kv_memory = \"9 GiB\"", &["9 GiB", "64 KiB to 8 GiB"]);
+        model("running_max = 0", &["running_max = 0", "1 to 4096"]);
+        model("gap_ms = 0", &["gap_ms = 0", "1 to 60000"]);
+        model("quantize = \"q5_k\"", &["quantize = \"q5_k\"", "must be \"q8_0\" or \"q4_k\""]);
+        model("kv_type = \"f32\"", &["kv_type = \"f32\"", "must be \"f16\" or \"q8_0\""]);
+        model("speculation = \"maybe\"", &["speculation", "must be \"auto\" or \"off\""]);
+        model("speculation = true", &["models.toml:3:", "string"]);
+        model("prefix_cache = \"off\"", &["models.toml:3:", "boolean"]);
+    }
+
+    #[test]
+    fn choices_of_a_model() {
+        let file =
+            format!("[[model]]\npath = {HERE:?}\nquantize = \"q4_k\"\nspeculation = \"off\"\nprefix_cache = false");
+        let env = [("SCONCE_KV_TYPE", "q8_0"), ("SCONCE_SPECULATION", "auto"), ("SCONCE_DEVICE", "cuda:1")];
+        let model = load(Low::default(), &env, &file).unwrap().model;
+        assert_eq!((model.quantize, model.kv_type), (Some(Quantize::Q4K), Some(KvType::Q8_0)));
+        assert_eq!((model.speculation, model.prefix_cache), (Some(Speculation::Auto), Some(false)));
+        assert_eq!(model.device, Some(DeviceChoice::Cuda(1)));
+        let error = load(Low::default(), &[("SCONCE_KV_TYPE", "q4")], "").unwrap_err();
+        assert_eq!(error, "SCONCE_KV_TYPE = \"q4\": must be \"f16\" or \"q8_0\"");
     }
 
     #[test]

@@ -41,10 +41,15 @@ pub struct LowModel {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub context: Option<i64>,
+    pub device: Option<String>,
     pub threads: Option<i64>,
     pub kv_memory: Option<Size>,
     pub running_max: Option<i64>,
     pub gap_ms: Option<i64>,
+    pub quantize: Option<String>,
+    pub kv_type: Option<String>,
+    pub prefix_cache: Option<bool>,
+    pub speculation: Option<String>,
     pub template: Option<PathBuf>,
 }
 
@@ -62,16 +67,21 @@ pub fn parse(text: &str) -> Result<Low, toml::de::Error> {
 }
 
 /// Names of the environment variables that are read, beside `SCONCE_CONFIG` and `SCONCE_LOG` of the command line.
-pub const VARIABLES: [&str; 9] = [
+pub const VARIABLES: [&str; 14] = [
     "SCONCE_HOST",
     "SCONCE_PORT",
     "SCONCE_ALLOW_OPEN",
     "SCONCE_LOOPS",
     "SCONCE_MODEL",
     "SCONCE_CONTEXT",
+    "SCONCE_DEVICE",
     "SCONCE_THREADS",
     "SCONCE_KV_MEMORY",
     "SCONCE_RUNNING_MAX",
+    "SCONCE_QUANTIZE",
+    "SCONCE_KV_TYPE",
+    "SCONCE_PREFIX_CACHE",
+    "SCONCE_SPECULATION",
 ];
 
 /// Reads the environment through `variable`; `Err` names the variable and what it should hold.
@@ -100,9 +110,14 @@ pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Low
     let model = LowModel {
         path: text("SCONCE_MODEL").map(PathBuf::from),
         context: integer("SCONCE_CONTEXT")?,
+        device: text("SCONCE_DEVICE"),
         threads: integer("SCONCE_THREADS")?,
         kv_memory: text("SCONCE_KV_MEMORY").map(Size::Text),
         running_max: integer("SCONCE_RUNNING_MAX")?,
+        quantize: text("SCONCE_QUANTIZE"),
+        kv_type: text("SCONCE_KV_TYPE"),
+        prefix_cache: flag("SCONCE_PREFIX_CACHE")?,
+        speculation: text("SCONCE_SPECULATION"),
         ..LowModel::default()
     };
     Ok(Low { server, model: vec![model] })

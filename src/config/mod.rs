@@ -6,6 +6,7 @@
 
 mod check;
 mod low;
+mod machine;
 
 use std::{
     fmt,
@@ -14,8 +15,10 @@ use std::{
     time::Duration,
 };
 
+use crate::engine::device::DeviceChoice;
 use check::Layers;
 pub use low::{Low, LowModel, LowServer, Size, VARIABLES, from_environment, parse_size};
+pub use machine::{Machine, available_bytes};
 
 /// Everything the server needs to start.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +62,8 @@ pub struct ModelConfig {
     pub source: ModelSource,
     /// Positions to serve; `None`: what the model was trained for, as far as the KV memory goes.
     pub context: Option<usize>,
+    /// What computes; `None`: the best that there is.
+    pub device: Option<DeviceChoice>,
     /// Compute threads; `None`: from the CPU quota.
     pub threads: Option<usize>,
     /// Bytes of KV cache; `None`: chosen by model and context.
@@ -67,8 +72,38 @@ pub struct ModelConfig {
     pub running_max: Option<usize>,
     /// Bound on the gap between tokens of running streams while a long prompt is read.
     pub gap: Option<Duration>,
+    /// How weights that the file has as floats are kept; `None`: as they are.
+    pub quantize: Option<Quantize>,
+    /// How keys and values are kept; `None`: in half precision.
+    pub kv_type: Option<KvType>,
+    /// Whether prompts that begin alike share their keys and values; `None`: yes.
+    pub prefix_cache: Option<bool>,
+    /// Whether the next tokens are guessed from the text so far; `None`: when it pays.
+    pub speculation: Option<Speculation>,
     /// A chat template to use instead of the model's own.
     pub template: Option<PathBuf>,
+}
+
+/// `quantize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantize {
+    Q8_0,
+    Q4K,
+}
+
+/// `kv_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvType {
+    F16,
+    Q8_0,
+}
+
+/// `speculation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speculation {
+    /// When it pays.
+    Auto,
+    Off,
 }
 
 /// Where the weights come from.
@@ -76,7 +111,7 @@ pub struct ModelConfig {
 pub enum ModelSource {
     /// The model embedded in the binary.
     Demo,
-    /// A GGUF file.
+    /// A GGUF file, or the directory of a Hugging Face model.
     File(PathBuf),
 }
 
@@ -110,7 +145,8 @@ impl Config {
             Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Low::default(),
             Err(error) => return Err(ConfigError(format!("{}: can't read it: {error}", path.display()))),
         };
-        check::config(&Layers { flags, env, file: from_file, path: path.to_path_buf() })
+        let machine = Machine::this();
+        check::config(&Layers { flags, env, file: from_file, path: path.to_path_buf(), machine })
     }
 }
 

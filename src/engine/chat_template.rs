@@ -13,7 +13,7 @@ use minijinja::{
 };
 use serde_json::{Map, Value as Json};
 
-use super::gguf::{GgufError, Metadata};
+use super::tokenizer::Tokenizer;
 
 /// Steps a template may take; a long conversation with tools takes some ten thousand.
 const STEPS_MAX: u64 = 20_000_000;
@@ -23,8 +23,6 @@ const NAME: &str = "chat";
 /// Why a prompt could not be made.
 #[derive(Debug)]
 pub enum TemplateError {
-    /// The model file.
-    Gguf(GgufError),
     /// The template does not compile.
     Syntax(String),
     /// The template refused these messages, in its own words (`raise_exception`).
@@ -36,7 +34,6 @@ pub enum TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gguf(e) => write!(f, "{e}"),
             Self::Syntax(why) => write!(f, "the chat template is broken: {why}"),
             Self::Refused(why) => write!(f, "the chat template refuses these messages: {why}"),
             Self::Render(why) => write!(f, "the chat template failed: {why}"),
@@ -45,12 +42,6 @@ impl fmt::Display for TemplateError {
 }
 
 impl std::error::Error for TemplateError {}
-
-impl From<GgufError> for TemplateError {
-    fn from(e: GgufError) -> Self {
-        Self::Gguf(e)
-    }
-}
 
 /// A compiled chat template. `Send + Sync`.
 #[derive(Debug)]
@@ -61,12 +52,10 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The template of a model file, if it has one.
-    pub fn from_gguf(metadata: &Metadata, bos: &str, eos: &str) -> Result<Option<Self>, TemplateError> {
-        match metadata.find("tokenizer.chat_template")? {
-            Some(source) => Self::new(source, bos, eos).map(Some),
-            None => Ok(None),
-        }
+    /// Compiles `source` for a model whose special tokens `tokenizer` spells.
+    pub fn for_tokenizer(source: &str, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
+        let spelt = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
+        Self::new(source, &spelt(tokenizer.bos()), &spelt(tokenizer.eos()))
     }
 
     /// Compiles `source`; `bos` and `eos` are how the template spells these tokens.

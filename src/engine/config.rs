@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::speculation::DRAFT_MAX;
+
 /// Bounds and budgets of one engine; [`Default`] gives the values named here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
@@ -17,6 +19,10 @@ pub struct EngineConfig {
     pub queue_max: usize,
     /// Tokens that prompt and answer may have together; `None`: what the model was trained for.
     pub context_max: Option<usize>,
+    /// Tokens of a stream that are guessed and checked in one step where that pays: 7. 0 guesses nothing.
+    pub draft_max: usize,
+    /// Whether prompts that begin alike share their keys and values: yes.
+    pub prefix_cache: bool,
 }
 
 impl Default for EngineConfig {
@@ -28,6 +34,8 @@ impl Default for EngineConfig {
             running_max: 64,
             queue_max: 512,
             context_max: None,
+            draft_max: DRAFT_MAX,
+            prefix_cache: true,
         }
     }
 }

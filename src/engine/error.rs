@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::blocks::BLOCK_TOKENS;
+
 /// The request can't be served; says why in words for the client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RequestError {
@@ -17,6 +19,8 @@ pub enum RequestError {
     QueueFull { length: usize },
     /// Not admitted in time.
     QueueTimeout,
+    /// Not finished in time.
+    Timeout,
     /// The engine is stopping.
     ShuttingDown,
     /// The model gave no usable logits (NaN).
@@ -36,10 +40,15 @@ impl fmt::Display for RequestError {
                 write!(f, "token {id} is not in the model's vocabulary of {vocabulary}")
             }
             Self::CacheExceeded { needed_blocks, total_blocks } => {
-                write!(f, "the request needs {needed_blocks} KV blocks, the cache has {total_blocks}")
+                let (needed, total) = (needed_blocks * BLOCK_TOKENS, total_blocks * BLOCK_TOKENS);
+                write!(
+                    f,
+                    "the request needs {needed_blocks} KV blocks ({needed} tokens), the cache has {total_blocks} ({total} tokens)"
+                )
             }
             Self::QueueFull { length } => write!(f, "the queue is full ({length} requests)"),
             Self::QueueTimeout => write!(f, "the request waited in the queue past its deadline"),
+            Self::Timeout => write!(f, "the request was not finished within its timeout"),
             Self::ShuttingDown => write!(f, "the server is shutting down"),
             Self::BadLogits => write!(f, "the model produced no usable output for this request"),
             Self::Internal(why) => write!(f, "internal error: {why}"),

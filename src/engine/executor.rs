@@ -7,6 +7,7 @@
 //! Sleeps on its inbox while there is nothing to compute. Invariant: `jobs` and the scheduler know the same sequences.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -20,15 +21,15 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::{
-    batch::Batch,
+    batch::{Batch, Want},
     error::RequestError,
     intake::Admissible,
     job::Job,
     kv_cache::KvCache,
-    models::{Model, Outcome},
+    models::{Best, Model, Outcome},
     request::{FinishReason, Flow},
-    sampler::Sampler,
-    scheduler::{Scheduler, Step},
+    sampler::{BadLogits, Sampler},
+    scheduler::{Chunk, Sampled, Scheduler, Step},
     sequence::SeqId,
     stats::EngineStats,
     tokenizer::Tokenizer,
@@ -141,7 +142,7 @@ impl Executor {
         let batch = self.scheduler.batch(&step, self.choices);
         match self.forward(&batch) {
             Ok(()) => {
-                let sampled = self.sample(&step);
+                let sampled = self.sample(&step, &batch);
                 let elapsed = started.elapsed();
                 self.scheduler.commit(&step, &sampled, elapsed);
                 self.stats.steps_total.add(1);
@@ -170,6 +171,9 @@ impl Executor {
         for id in &step.expired {
             self.fail(*id, RequestError::QueueTimeout);
         }
+        for id in &step.overdue {
+            self.fail(*id, RequestError::Timeout);
+        }
         for id in &step.admitted {
             if let Some(job) = self.jobs.get_mut(id)
                 && job.caller.admitted(now)
@@ -193,43 +197,53 @@ impl Executor {
         panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, outcome)))
             .map_err(|panic| format!("the model panicked: {}", panic_message(&*panic)))?
             .map_err(|error| error.0)?;
-        let expected = batch.sampled.len() * self.model.spec().vocabulary;
-        match self.outcome.logits.len() {
-            len if len == expected => Ok(()),
-            len => Err(format!("the model gave {len} logits, not {expected}")),
+        let best = batch.sampled.iter().filter(|(_, want)| *want == Want::Best).count();
+        let expected = ((batch.sampled.len() - best) * self.model.spec().vocabulary, best);
+        match (self.outcome.logits.len(), self.outcome.best.len()) {
+            given if given == expected => Ok(()),
+            given => Err(format!("the model gave {given:?} logits and best tokens, not {expected:?}")),
         }
     }
 
-    /// The next token of every sequence that has one; those without usable logits fail.
-    fn sample(&mut self, step: &Step) -> Vec<(SeqId, u32)> {
-        let vocabulary = self.model.spec().vocabulary;
-        let ids = step.chunks.iter().filter(|chunk| chunk.sample).map(|chunk| chunk.id);
+    /// The next tokens of every sequence that has some; those without usable logits fail.
+    fn sample(&mut self, step: &Step, batch: &Batch) -> Vec<Sampled> {
+        let Self { outcome, sampler, jobs, scheduler, stats, .. } = self;
+        let mut rows = rows(batch, outcome, self.model.spec().vocabulary);
         let mut sampled = Vec::new();
         let mut bad = Vec::new();
-        for (id, row) in ids.zip(self.outcome.logits.chunks_exact_mut(vocabulary)) {
-            let (Some(job), Some(sequence)) = (self.jobs.get(&id), self.scheduler.sequence(id)) else { continue };
-            match self.sampler.sample(row, &job.sampling, &sequence.tokens, job.seed) {
-                Ok(token) => sampled.push((id, token)),
-                Err(_) => bad.push(id),
+        for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
+            let rows: Vec<Row> = rows.by_ref().take(chunk.sampled_rows()).collect();
+            let (Some(job), Some(sequence)) = (jobs.get(&chunk.id), scheduler.sequence(chunk.id)) else { continue };
+            match follow(chunk, rows, &sequence.tokens, |row, tokens| row.choose(sampler, job, tokens)) {
+                Ok(tokens) => {
+                    stats.drafted_tokens_total.add(chunk.draft.len());
+                    stats.accepted_tokens_total.add(tokens.len() - 1);
+                    sampled.push((chunk.id, tokens));
+                }
+                Err(BadLogits) => bad.push(chunk.id),
             }
         }
+        drop(rows);
         for id in bad {
             self.stats.bad_logits_total.add(1);
+            self.scheduler.discard(id);
             self.fail(id, RequestError::BadLogits);
         }
         sampled
     }
 
     /// Hands the tokens out, and ends what has come to its end.
-    fn tell(&mut self, sampled: &[(SeqId, u32)]) {
+    fn tell(&mut self, sampled: &[Sampled]) {
         let now = Instant::now();
-        self.stats.generated_tokens_total.add(sampled.len());
-        for &(id, token) in sampled {
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
-            if job.push(token, now, &self.tokenizer) {
-                self.finish(id, FinishReason::Stop);
-            } else if self.scheduler.sequence(id).is_none_or(|s| s.tokens.len() >= s.tokens_max) {
-                self.finish(id, FinishReason::Length);
+        for (id, tokens) in sampled {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            let before = job.generated_tokens;
+            let stopped = job.push(tokens, now, &self.tokenizer);
+            self.stats.generated_tokens_total.add(job.generated_tokens - before);
+            if stopped {
+                self.finish(*id, FinishReason::Stop);
+            } else if self.scheduler.sequence(*id).is_none_or(|s| s.tokens.len() >= s.tokens_max) {
+                self.finish(*id, FinishReason::Length);
             }
         }
     }
@@ -248,15 +262,20 @@ impl Executor {
 
     /// Takes a sequence out; the gauges know it before its caller does.
     fn remove(&mut self, id: SeqId) -> Option<Job> {
-        self.scheduler.remove(id);
+        let sequence = self.scheduler.remove(id);
         self.publish();
-        self.jobs.remove(&id)
+        let mut job = self.jobs.remove(&id)?;
+        job.cached_tokens = sequence.map_or(0, |sequence| sequence.cached_tokens);
+        self.stats.cached_tokens_total.add(job.cached_tokens);
+        self.stats.prefix_hits_total.add(usize::from(job.cached_tokens > 0));
+        Some(job)
     }
 
     fn publish(&self) {
         self.stats.running.set(self.scheduler.running_count());
         self.stats.preempted.set(self.scheduler.preempted_count());
         self.stats.kv_blocks_used.set(self.scheduler.blocks_held());
+        self.stats.kv_blocks_cached.set(self.scheduler.blocks_cached());
     }
 
     /// Ends everything now.
@@ -270,6 +289,58 @@ impl Executor {
             admissible.job.caller.fail(RequestError::ShuttingDown);
         }
     }
+}
+
+/// What the model gave for one sampled row.
+enum Row<'a> {
+    Best(Best),
+    Logits(&'a mut [f32]),
+}
+
+impl Row<'_> {
+    /// The token after `tokens`.
+    fn choose(self, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
+        match self {
+            Row::Best(best) if best.logit.is_finite() => Ok(best.token),
+            Row::Best(_) => Err(BadLogits),
+            Row::Logits(logits) => sampler.sample(logits, &job.sampling, tokens, job.seed),
+        }
+    }
+}
+
+/// The sampled rows of a batch, in order.
+fn rows<'a>(batch: &'a Batch, outcome: &'a mut Outcome, vocabulary: usize) -> impl Iterator<Item = Row<'a>> {
+    let mut best = outcome.best.iter().copied();
+    let mut logits = outcome.logits.chunks_exact_mut(vocabulary);
+    batch.sampled.iter().filter_map(move |(_, want)| match want {
+        Want::Best => best.next().map(Row::Best),
+        Want::Logits => logits.next().map(Row::Logits),
+    })
+}
+
+/// What a chunk brings after `tokens`: a token from its first sampled row and, as long as the draft has just that token, one
+/// from the row after it. Each is chosen as if there were no draft: with the tokens before it, and none of a wrong guess.
+fn follow(
+    chunk: &Chunk,
+    rows: Vec<Row>,
+    tokens: &[u32],
+    mut choose: impl FnMut(Row, &[u32]) -> Result<u32, BadLogits>,
+) -> Result<Vec<u32>, BadLogits> {
+    let mut tokens = Cow::Borrowed(tokens);
+    let mut chosen = Vec::with_capacity(rows.len());
+    for (i, row) in rows.into_iter().enumerate() {
+        match choose(row, &tokens) {
+            Ok(token) => chosen.push(token),
+            // A guess that can't be checked is not taken.
+            Err(_) if i > 0 => break,
+            Err(bad) => return Err(bad),
+        }
+        if chunk.draft.get(i) != chosen.last() {
+            break;
+        }
+        tokens.to_mut().extend(chosen.last());
+    }
+    Ok(chosen)
 }
 
 /// Marks the engine unhealthy when its thread ends, by a panic too.

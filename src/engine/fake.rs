@@ -45,18 +45,23 @@ fn entry(token: u32, position: usize) -> u64 {
     mix(u64::from(token) << 32 | position as u64)
 }
 
-fn choose(visible: impl Iterator<Item = u64>, choices: usize) -> u32 {
-    let hash = visible.fold(1u64, |hash, entry| (hash ^ entry).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23));
-    (mix(hash) % choices as u64) as u32
+/// What is known after one more entry has been seen.
+fn see(known: u64, entry: u64) -> u64 {
+    (known ^ entry).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
+}
+
+fn choose(known: u64, choices: usize) -> u32 {
+    (mix(known) % choices as u64) as u32
 }
 
 /// What a sequence generates after `prompt` when it has the model for itself.
 pub fn alone(prompt: &[u32], count: usize, choices: usize) -> Vec<u32> {
-    let mut visible: Vec<u64> = prompt.iter().enumerate().map(|(position, &token)| entry(token, position)).collect();
+    let entries = prompt.iter().enumerate().map(|(position, &token)| entry(token, position));
+    let mut known = entries.fold(1, see);
     let mut generated = Vec::new();
-    for _ in 0..count {
-        let token = choose(visible.iter().copied(), choices);
-        visible.push(entry(token, visible.len()));
+    for position in prompt.len()..prompt.len() + count {
+        let token = choose(known, choices);
+        known = see(known, entry(token, position));
         generated.push(token);
     }
     generated
@@ -88,16 +93,11 @@ impl HashModel {
         }
     }
 
-    /// The token after a segment.
-    pub fn next_token(&self, segment: &Segment) -> u32 {
-        self.token_after(segment, segment.first_row + segment.rows - 1)
-    }
-
     /// The token after one row of a segment.
-    fn token_after(&self, segment: &Segment, row: usize) -> u32 {
+    pub fn token_after(&self, segment: &Segment, row: usize) -> u32 {
         let tokens = segment.start + row - segment.first_row + 1;
         let visible = (0..tokens).map(|position| self.slots[slot(&segment.blocks, position)]);
-        choose(visible, self.choices)
+        choose(visible.fold(1, see), self.choices)
     }
 }
 

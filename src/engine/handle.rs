@@ -14,6 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{
+    blocks::BLOCK_TOKENS,
     config::EngineConfig,
     error::RequestError,
     executor::Executor,
@@ -29,11 +30,19 @@ use super::{
     tokenizer::Tokenizer,
 };
 
+/// A cache for fewer tokens, if the context has more, is taken for a mistake.
+const CACHE_TOKENS_MIN: usize = 128;
+
 /// Why an engine could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// This setting must be at least 1.
     Zero(&'static str),
+    /// The KV cache has room for so few tokens that hardly any request could be served.
+    CacheTooSmall {
+        tokens: usize,
+        tokens_min: usize,
+    },
     /// The tokenizer has tokens that the model has no row for.
     Vocabulary {
         tokenizer: usize,
@@ -46,6 +55,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero(what) => write!(f, "{what} must be at least 1"),
+            Self::CacheTooSmall { tokens, tokens_min } => {
+                write!(f, "the KV cache has room for {tokens} tokens; give it memory for {tokens_min} at least")
+            }
             Self::Vocabulary { tokenizer, model } => {
                 write!(f, "the tokenizer has {tokenizer} tokens, but the model has rows for {model} only")
             }
@@ -86,6 +98,8 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<Self, StartError> {
         let spec = model.spec().clone();
+        let running_max = model.width_max().unwrap_or(usize::MAX).min(config.running_max);
+        let config = EngineConfig { running_max, ..config };
         let context = config.context_max.map_or(spec.context, |max| max.min(spec.context));
         let blocks = cache.blocks();
         let settings = [
@@ -98,6 +112,10 @@ impl Engine {
         ];
         if let Some((what, _)) = settings.iter().find(|(_, value)| *value == 0) {
             return Err(StartError::Zero(what));
+        }
+        let tokens_min = CACHE_TOKENS_MIN.min(context);
+        if blocks * BLOCK_TOKENS < tokens_min {
+            return Err(StartError::CacheTooSmall { tokens: blocks * BLOCK_TOKENS, tokens_min });
         }
         if tokenizer.vocabulary() > spec.vocabulary {
             return Err(StartError::Vocabulary { tokenizer: tokenizer.vocabulary(), model: spec.vocabulary });
@@ -114,6 +132,7 @@ impl Engine {
             context,
             vocabulary,
             kv_blocks: blocks,
+            draft_max: config.draft_max,
             closing: Arc::clone(&closing),
             submissions,
             admissible: admit,
@@ -224,7 +243,7 @@ impl Engine {
     }
 }
 
-/// A generation parks when this many events wait to be read; a step adds three at most.
+/// A generation parks when this many events wait to be read; a step adds two at most.
 const EVENTS_PARK: usize = 64;
 const EVENTS_MAX: usize = EVENTS_PARK + 4;
 

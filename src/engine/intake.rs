@@ -18,7 +18,9 @@ use super::{
     error::RequestError,
     job::{Caller, Job},
     request::{FinishReason, Flow, GenerateRequest, Prompt, Usage},
+    sampler::want,
     sequence::{SeqId, Sequence},
+    speculation::Speculation,
     stop::StopStrings,
     tokenizer::{Markup, Special, Tokenizer},
 };
@@ -42,6 +44,8 @@ pub struct Intake {
     /// Ids from here up are unknown to the model or to the tokenizer.
     pub vocabulary: usize,
     pub kv_blocks: usize,
+    /// Tokens guessed at once; 0: nothing is.
+    pub draft_max: usize,
     pub closing: Arc<AtomicBool>,
     pub submissions: Receiver<Submission>,
     /// As long as the queue may be: sending never waits.
@@ -103,8 +107,16 @@ impl Intake {
         // Cut to what context and cache leave; a prompt that has not even room for one token is refused by the scheduler.
         let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
         let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
-        let deadline = caller.deadline(request.queue_timeout);
-        let sequence = Sequence::new(id, prompt, tokens_max, request.priority, deadline);
+        let sequence = Sequence {
+            want: want(&request.sampling),
+            priority: request.priority,
+            client: request.client,
+            tenant: request.tenant,
+            deadline: Some(caller.deadline(request.queue_timeout)),
+            expires: request.timeout.map(|timeout| caller.deadline(timeout)),
+            speculation: (self.draft_max > 0).then(|| Speculation::new(&prompt)),
+            ..Sequence::new(id, prompt, tokens_max, caller.received())
+        };
 
         let start = match request.prompt {
             Prompt::Rendered(_) => Start::OfText,
@@ -121,6 +133,7 @@ impl Intake {
             sampling: request.sampling,
             end_tokens,
             prompt_tokens,
+            cached_tokens: 0,
             generated_tokens: 0,
             parked: false,
         };

@@ -50,7 +50,11 @@ impl Caller {
         self.sink.as_ref().map_or(Flow::Cancel, |sink| sink.flow())
     }
 
-    /// By when it wants to be admitted.
+    pub fn received(&self) -> Instant {
+        self.timeline.received
+    }
+
+    /// When so much time has passed since it came.
     pub fn deadline(&self, timeout: Duration) -> Instant {
         let far = Duration::from_secs(365 * 24 * 3600);
         self.timeline.received + timeout.min(far)
@@ -116,29 +120,50 @@ pub struct Job {
     /// Tokens that end it.
     pub end_tokens: Vec<u32>,
     pub prompt_tokens: usize,
+    /// Prompt tokens that were in the cache.
+    pub cached_tokens: usize,
     pub generated_tokens: usize,
     /// Its reader is behind.
     pub parked: bool,
 }
 
 impl Job {
-    /// Takes the next token and tells the text that it brings. True if the generation stops here.
-    pub fn push(&mut self, token: u32, now: Instant, tokenizer: &Tokenizer) -> bool {
-        self.generated_tokens += 1;
+    /// Takes the next tokens and tells the text that they bring. True if the generation stops at one of them: those after
+    /// it are nobody's.
+    pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> bool {
         self.caller.token(now);
+        let (mut text, mut token_ids) = (String::new(), Vec::new());
+        let mut stopped = false;
+        for &token in tokens {
+            self.generated_tokens += 1;
+            stopped = self.take(token, tokenizer, &mut text, &mut token_ids);
+            if stopped {
+                break;
+            }
+        }
+        self.piece(text, token_ids);
+        stopped
+    }
+
+    /// Adds what one token brings. True if the generation stops here.
+    fn take(&mut self, token: u32, tokenizer: &Tokenizer, text: &mut String, token_ids: &mut Vec<u32>) -> bool {
         if self.end_tokens.contains(&token) {
-            self.flush(Some(token));
+            // Told, but its bytes are not of the text.
+            self.rest(text, token_ids);
+            token_ids.push(token);
             return true;
         }
-        match self.text.as_mut().map_or(Pushed::Held, |text| text.push(token, tokenizer)) {
+        match self.text.as_mut().map_or(Pushed::Held, |stream| stream.push(token, tokenizer)) {
             Pushed::Held => false,
-            Pushed::Text { text, token_ids } => {
-                self.caller.piece(text, token_ids);
+            Pushed::Text { text: new, token_ids: ids } => {
+                text.push_str(&new);
+                token_ids.extend(ids);
                 false
             }
-            Pushed::Stopped { text, token_ids } => {
+            Pushed::Stopped { text: new, token_ids: ids } => {
                 self.text = None;
-                self.caller.piece(text, token_ids);
+                text.push_str(&new);
+                token_ids.extend(ids);
                 true
             }
         }
@@ -147,20 +172,26 @@ impl Job {
     /// Tells the end, and before it the text that was held back.
     pub fn finish(mut self, reason: FinishReason) {
         if reason != FinishReason::Cancelled {
-            self.flush(None);
+            let (mut text, mut token_ids) = (String::new(), Vec::new());
+            self.rest(&mut text, &mut token_ids);
+            self.piece(text, token_ids);
         }
-        let (prompt_tokens, completion_tokens) = (self.prompt_tokens, self.generated_tokens);
-        self.caller.finish(reason, Usage { prompt_tokens, completion_tokens, cached_tokens: 0 });
+        let Self { prompt_tokens, generated_tokens: completion_tokens, cached_tokens, .. } = self;
+        self.caller.finish(reason, Usage { prompt_tokens, completion_tokens, cached_tokens });
     }
 
-    /// No more text will come: what was held back is told, and the token that ended it, whose bytes are not of the text.
-    fn flush(&mut self, end_token: Option<u32>) {
-        if let Some(text) = self.text.take() {
-            let (text, mut token_ids) = text.finish();
-            token_ids.extend(end_token);
-            if !token_ids.is_empty() {
-                self.caller.piece(text, token_ids);
-            }
+    /// No more text will come: adds what was held back.
+    fn rest(&mut self, text: &mut String, token_ids: &mut Vec<u32>) {
+        if let Some(stream) = self.text.take() {
+            let (held, ids) = stream.finish();
+            text.push_str(&held);
+            token_ids.extend(ids);
+        }
+    }
+
+    fn piece(&mut self, text: String, token_ids: Vec<u32>) {
+        if !text.is_empty() || !token_ids.is_empty() {
+            self.caller.piece(text, token_ids);
         }
     }
 }

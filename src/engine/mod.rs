@@ -10,12 +10,14 @@ pub mod blocks;
 pub mod chat_template;
 pub mod config;
 pub mod detokenizer;
+pub mod device;
 pub mod error;
 mod executor;
 #[cfg(test)]
 mod fake;
 pub mod gguf;
 mod handle;
+pub mod hf;
 mod intake;
 mod job;
 pub mod kernels;
@@ -23,12 +25,15 @@ pub mod kv_cache;
 pub mod layers;
 #[cfg(test)]
 mod lifecycle;
+mod memory;
 pub mod models;
+pub mod prefix;
 mod process;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod speculation;
 pub mod stats;
 pub mod stop;
 pub mod team;
@@ -36,5 +41,5 @@ pub mod tokenizer;
 
 pub use config::EngineConfig;
 pub use handle::{Engine, Generation, StartError};
-pub use process::prepare_process;
+pub use process::{give_back_memory, prepare_process};
 pub use stats::EngineStats;

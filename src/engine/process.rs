@@ -37,6 +37,17 @@ fn keep_freed_memory() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
 
+/// Returns freed memory to the system, of which glibc keeps much (see [`prepare_process`]): for moments when a lot has been
+/// freed for good, such as a model.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_back_memory() {
+    // SAFETY: takes a number and has no preconditions; glibc locks its arenas itself.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back_memory() {}
+
 /// Lets other threads run before the calling one where cores are short: an event loop that wakes should answer at once,
 /// not when a compute thread has used up its turn.
 #[cfg(all(target_os = "linux", not(miri)))]

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::RequestError;
+pub use super::prefix::Tenant;
 
 /// A prompt as the caller has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +58,17 @@ pub struct GenerateRequest {
     pub priority: i32,
     /// Give up when the request has not been admitted by then.
     pub queue_timeout: Duration,
+    /// Give up when the request has not been finished by then, counted from its arrival.
+    pub timeout: Option<Duration>,
+    /// Whose request it is: clients get equal shares. Those who don't say are one client together.
+    pub client: Option<ClientKey>,
+    /// Whose cache it may use and adds to; `None`: the one of all who don't say.
+    pub tenant: Option<Tenant>,
 }
+
+/// Tells clients from one another. Two with the same key share one share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientKey(pub u64);
 
 impl GenerateRequest {
     pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -72,6 +83,9 @@ impl GenerateRequest {
             ignore_eos: false,
             priority: 0,
             queue_timeout: Self::QUEUE_TIMEOUT,
+            timeout: None,
+            client: None,
+            tenant: None,
         }
     }
 }

@@ -45,11 +45,20 @@ pub struct EngineStats {
     pub queued: Number,
     /// Sequences that lost their blocks and wait to go on.
     pub preempted: Number,
+    /// Blocks that sequences hold.
     pub kv_blocks_used: Number,
+    /// Blocks that nobody holds and whose tokens may come again; free for whoever needs them.
+    pub kv_blocks_cached: Number,
     pub kv_blocks_total: Number,
     /// Prompt tokens of admitted requests.
     pub prompt_tokens_total: Number,
+    /// Prompt tokens of ended requests that were in the cache, and requests that had any.
+    pub cached_tokens_total: Number,
+    pub prefix_hits_total: Number,
     pub generated_tokens_total: Number,
+    /// Tokens that were guessed, and those of them that were right.
+    pub drafted_tokens_total: Number,
+    pub accepted_tokens_total: Number,
     pub preemptions_total: Number,
     /// Requests that ended at an end token, stop token or stop string.
     pub stopped_total: Number,
@@ -82,8 +91,13 @@ impl EngineStats {
             queued: Number::default(),
             preempted: Number::default(),
             kv_blocks_used: Number::default(),
+            kv_blocks_cached: Number::default(),
             kv_blocks_total: Number::default(),
             prompt_tokens_total: Number::default(),
+            cached_tokens_total: Number::default(),
+            prefix_hits_total: Number::default(),
+            drafted_tokens_total: Number::default(),
+            accepted_tokens_total: Number::default(),
             generated_tokens_total: Number::default(),
             preemptions_total: Number::default(),
             stopped_total: Number::default(),

@@ -8,7 +8,7 @@ use candle_core::{
 };
 use sconce::engine::{
     gguf::{Gguf, GgufWriter, TensorType},
-    models::Architecture,
+    models::{Architecture, Source},
 };
 
 /// The shape of a model, its weights' type, and the seed they are drawn from.
@@ -25,11 +25,17 @@ pub struct Tiny {
     pub vocabulary: usize,
     pub context: usize,
     pub rope_base: f32,
+    /// Of Gemma 3's windowed layers.
+    pub local_base: f32,
     pub tied: bool,
     pub dtype: GgmlDType,
     pub seed: u64,
     /// Llama 3's rope factors.
     pub rope_factors: bool,
+    /// Positions that windowed layers see.
+    pub window: Option<usize>,
+    /// One layer in so many sees everything (Gemma).
+    pub window_pattern: usize,
 }
 
 /// A written model and what its tensors hold after quantisation, by their GGUF names.
@@ -38,34 +44,71 @@ pub struct Written {
     pub tensors: HashMap<String, Tensor>,
 }
 
+/// One tensor as it is stored.
+struct Stored {
+    name: String,
+    dtype: TensorType,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+/// Gemma 2's caps, small enough to matter here.
+pub const ATTENTION_CAP: f32 = 4.0;
+pub const LOGIT_CAP: f32 = 8.0;
+/// Granite's scales.
+pub const GRANITE_SCALES: [(&str, &str, f32); 4] = [
+    ("embedding_multiplier", "embedding_scale", 3.0),
+    ("residual_multiplier", "residual_scale", 0.5),
+    ("attention_multiplier", "attention.scale", 0.25),
+    ("logits_scaling", "logit_scale", 2.0),
+];
+
 impl Tiny {
     pub fn new(architecture: Architecture) -> Self {
+        let gemma = matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3);
         Self {
             architecture,
             hidden: 256,
-            layers: 2,
+            layers: match architecture {
+                Architecture::Gemma3 | Architecture::SmolLm3 => 4,
+                _ => 2,
+            },
             heads: 8,
             kv_heads: 2,
             head_dim: 32,
             feed_forward: 512,
             vocabulary: 288,
             context: 512,
-            rope_base: 10_000.0,
+            rope_base: if architecture == Architecture::Gemma3 { 100_000.0 } else { 10_000.0 },
+            local_base: 10_000.0,
             tied: true,
             dtype: GgmlDType::Q8_0,
             seed: 1,
             rope_factors: architecture == Architecture::Llama,
+            window: gemma.then_some(24),
+            window_pattern: 2,
         }
     }
 
     /// The file, as the engine opens it.
-    pub fn gguf(&self) -> Gguf {
-        Gguf::from_static(self.write().bytes.leak()).expect("the test's own file is good")
+    pub fn source(&self) -> Source {
+        Gguf::from_bytes(self.write().bytes).expect("the test's own file is good").into()
     }
 
     pub fn write(&self) -> Written {
+        let (stored, tensors) = self.tensors();
+        let mut file = GgufWriter::new();
+        self.metadata(&mut file);
+        for Stored { name, dtype, shape, data } in &stored {
+            file.tensor(name, *dtype, shape, data);
+        }
+        Written { bytes: file.to_bytes(), tensors }
+    }
+
+    /// All tensors in the order of the file, and what they hold.
+    fn tensors(&self) -> (Vec<Stored>, HashMap<String, Tensor>) {
         let mut random = Random(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let mut raw: Vec<(String, TensorType, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut stored: Vec<Stored> = Vec::new();
         let mut tensors = HashMap::new();
         let mut matrix = |name: &str, rows: usize, columns: usize, gain: f32, random: &mut Random| {
             let spread = gain / (columns as f32).sqrt();
@@ -77,63 +120,84 @@ impl Tiny {
             let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
             let dtype = if columns.is_multiple_of(self.dtype.block_size()) { self.dtype } else { GgmlDType::Q8_0 };
             let quantised = QTensor::quantize(&tensor, dtype).unwrap();
-            tensors.insert(format!("{name}.weight"), quantised.dequantize(&Device::Cpu).unwrap());
+            let name = format!("{name}.weight");
+            tensors.insert(name.clone(), quantised.dequantize(&Device::Cpu).unwrap());
             let data = quantised.data().unwrap().into_owned();
-            raw.push((format!("{name}.weight"), tensor_type(dtype), vec![rows, columns], data));
+            stored.push(Stored { name, dtype: tensor_type(dtype), shape: vec![rows, columns], data });
         };
-        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         matrix("token_embd", self.vocabulary, self.hidden, 4.0, &mut random);
         if !self.tied {
             matrix("output", self.vocabulary, self.hidden, 4.0, &mut random);
         }
         for layer in 0..self.layers {
-            for (name, rows, columns) in [
-                ("attn_q", queries, self.hidden),
-                ("attn_k", keys, self.hidden),
-                ("attn_v", keys, self.hidden),
-                ("attn_output", self.hidden, queries),
-                ("ffn_gate", self.feed_forward, self.hidden),
-                ("ffn_up", self.feed_forward, self.hidden),
-                ("ffn_down", self.hidden, self.feed_forward),
-            ] {
+            for (name, rows, columns) in self.matrices() {
                 // What a layer adds is small beside the stream, as in trained models.
                 let gain = if matches!(name, "attn_output" | "ffn_down") { 0.3 } else { 1.0 };
                 matrix(&format!("blk.{layer}.{name}"), rows, columns, gain, &mut random);
             }
         }
-        let mut vector = |name: &str, len: usize, mean: f32, random: &mut Random| {
-            let values: Vec<f32> = (0..len).map(|_| mean + 0.1 * random.normal()).collect();
+        let mut vector = |name: &str, values: Vec<f32>| {
             let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            tensors.insert(name.into(), Tensor::from_vec(values, len, &Device::Cpu).unwrap());
-            raw.push((name.into(), TensorType::F32, vec![len], data));
+            tensors.insert(name.into(), Tensor::from_slice(&values, values.len(), &Device::Cpu).unwrap());
+            stored.push(Stored { name: name.into(), dtype: TensorType::F32, shape: vec![values.len()], data });
         };
-        vector("output_norm.weight", self.hidden, 1.0, &mut random);
+        // Multiples of 1/4096: 1 can be taken from them and added again without a loss.
+        let mut drawn = |len: usize, mean: f32| -> Vec<f32> {
+            (0..len).map(|_| ((mean + 0.1 * random.normal()) * 4096.0).round() / 4096.0).collect()
+        };
+        vector("output_norm.weight", drawn(self.hidden, 1.0));
         for layer in 0..self.layers {
-            let name = |part: &str| format!("blk.{layer}.{part}");
-            vector(&name("attn_norm.weight"), self.hidden, 1.0, &mut random);
-            vector(&name("ffn_norm.weight"), self.hidden, 1.0, &mut random);
-            if self.architecture == Architecture::Qwen2 {
-                vector(&name("attn_q.bias"), queries, 0.0, &mut random);
-                vector(&name("attn_k.bias"), keys, 0.0, &mut random);
-                vector(&name("attn_v.bias"), keys, 0.0, &mut random);
-            }
-            if self.architecture == Architecture::Qwen3 {
-                vector(&name("attn_q_norm.weight"), self.head_dim, 1.0, &mut random);
-                vector(&name("attn_k_norm.weight"), self.head_dim, 1.0, &mut random);
+            for (name, len, mean) in self.vectors() {
+                vector(&format!("blk.{layer}.{name}"), drawn(len, mean));
             }
         }
         if self.rope_factors {
-            let factors = rope_factors(self.head_dim, self.rope_base);
-            let data = factors.iter().flat_map(|v| v.to_le_bytes()).collect();
-            raw.push(("rope_freqs.weight".into(), TensorType::F32, vec![factors.len()], data));
+            vector("rope_freqs.weight", rope_factors(self.head_dim, self.rope_base));
         }
-        let mut file = GgufWriter::new();
-        self.metadata(&mut file);
-        for (name, dtype, shape, data) in &raw {
-            file.tensor(name, *dtype, shape, data);
+        (stored, tensors)
+    }
+
+    fn widths(&self) -> (usize, usize) {
+        (self.heads * self.head_dim, self.kv_heads * self.head_dim)
+    }
+
+    /// A layer's matrices: name, rows, columns.
+    fn matrices(&self) -> Vec<(&'static str, usize, usize)> {
+        let ((queries, keys), hidden, wide) = (self.widths(), self.hidden, self.feed_forward);
+        let (mut attention, mut mlp) = match self.architecture {
+            Architecture::Phi3 => (vec![("attn_qkv", queries + 2 * keys, hidden)], vec![("ffn_up", 2 * wide, hidden)]),
+            _ => (
+                vec![("attn_q", queries, hidden), ("attn_k", keys, hidden), ("attn_v", keys, hidden)],
+                vec![("ffn_gate", wide, hidden), ("ffn_up", wide, hidden)],
+            ),
+        };
+        attention.push(("attn_output", hidden, queries));
+        mlp.push(("ffn_down", hidden, wide));
+        [attention, mlp].concat()
+    }
+
+    /// A layer's vectors: name, length, and what their values are spread about.
+    fn vectors(&self) -> Vec<(&'static str, usize, f32)> {
+        use Architecture::*;
+        let ((queries, keys), hidden) = (self.widths(), self.hidden);
+        let mut vectors = Vec::new();
+        if self.architecture != Olmo2 {
+            vectors.extend([("attn_norm.weight", hidden, 1.0), ("ffn_norm.weight", hidden, 1.0)]);
         }
-        let bytes = file.to_bytes();
-        Written { bytes, tensors }
+        if matches!(self.architecture, Gemma2 | Gemma3 | Olmo2) {
+            vectors.extend([("post_attention_norm.weight", hidden, 1.0), ("post_ffw_norm.weight", hidden, 1.0)]);
+        }
+        match self.architecture {
+            Qwen2 => {
+                vectors.extend([("attn_q.bias", queries, 0.0), ("attn_k.bias", keys, 0.0), ("attn_v.bias", keys, 0.0)])
+            }
+            Qwen3 | Gemma3 => {
+                vectors.extend([("attn_q_norm.weight", self.head_dim, 1.0), ("attn_k_norm.weight", self.head_dim, 1.0)])
+            }
+            Olmo2 => vectors.extend([("attn_q_norm.weight", queries, 1.0), ("attn_k_norm.weight", keys, 1.0)]),
+            _ => {}
+        }
+        vectors
     }
 
     fn metadata(&self, file: &mut GgufWriter) {
@@ -152,9 +216,25 @@ impl Tiny {
             .f32(&key("attention.layer_norm_rms_epsilon"), 1e-6)
             .f32(&key("rope.freq_base"), self.rope_base)
             .u32(&key("rope.dimension_count"), self.head_dim as u32);
-        let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_symbol(byte).to_string()).collect();
-        tokens.extend(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"].map(String::from));
-        tokens.extend((tokens.len()..self.vocabulary).map(|i| format!("[PAD{i}]")));
+        if let Some(window) = self.window {
+            file.u32(&key("attention.sliding_window"), window as u32);
+        }
+        match self.architecture {
+            Architecture::Gemma2 => {
+                file.f32(&key("attn_logit_softcapping"), ATTENTION_CAP).f32(&key("final_logit_softcapping"), LOGIT_CAP);
+            }
+            Architecture::Gemma3 => {
+                file.f32(&key("rope.freq_base_swa"), self.local_base)
+                    .u32(&key("attention.sliding_window_pattern"), self.window_pattern as u32);
+            }
+            Architecture::Granite => {
+                for (_, name, scale) in GRANITE_SCALES {
+                    file.f32(&key(name), scale);
+                }
+            }
+            _ => {}
+        }
+        let tokens = self.tokens();
         let kinds: Vec<i32> = (0..self.vocabulary)
             .map(|i| {
                 if i < 256 {
@@ -174,13 +254,20 @@ impl Tiny {
             .u32("tokenizer.ggml.eos_token_id", 258)
             .u32("tokenizer.ggml.bos_token_id", 256)
             .bool("tokenizer.ggml.add_bos_token", false)
-            .str(
-                "tokenizer.chat_template",
-                "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
-                 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-            );
+            .str("tokenizer.chat_template", TEMPLATE);
+    }
+
+    /// The bytes, four special tokens, and padding.
+    fn tokens(&self) -> Vec<String> {
+        let mut tokens: Vec<String> = (0..=255u8).map(|byte| byte_symbol(byte).to_string()).collect();
+        tokens.extend(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>"].map(String::from));
+        tokens.extend((tokens.len()..self.vocabulary).map(|i| format!("[PAD{i}]")));
+        tokens
     }
 }
+
+pub const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// Llama 3.1's rule: low frequencies are slowed by 8, high ones kept, those between interpolated.
 pub fn rope_factors(head_dim: usize, base: f32) -> Vec<f32> {
@@ -220,7 +307,7 @@ fn tensor_type(dtype: GgmlDType) -> TensorType {
 }
 
 /// GPT-2's printable stand-in for a byte.
-fn byte_symbol(byte: u8) -> char {
+pub fn byte_symbol(byte: u8) -> char {
     let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     if printable(&byte) {
         return byte.into();

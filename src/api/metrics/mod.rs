@@ -8,7 +8,7 @@ mod text;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use crate::{
@@ -19,7 +19,10 @@ use crate::{
     http::LoopStats,
 };
 
-use super::{backend::Snapshot, page};
+use super::{
+    backend::{ModelInfo, Snapshot},
+    page,
+};
 
 use cells::{Histogram, Rate};
 pub use text::CONTENT_TYPE;
@@ -94,11 +97,32 @@ const STATUSES: [(u16, &str); 16] = [
 /// How generations end: the engine's reasons, and failure.
 const OUTCOMES: [&str; 4] = ["stop", "length", "cancelled", "failed"];
 
+/// What became of an attempt to replace the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// Another one is served.
+    Replaced,
+    /// Neither its settings nor its files had changed.
+    Unchanged,
+    /// The configuration or the model file is wrong: the old one is served on.
+    Refused,
+    /// The old one had been dropped for want of memory, and the new one could not be loaded.
+    Failed,
+}
+
+const RELOADS: [(ReloadOutcome, &str); 4] = [
+    (ReloadOutcome::Replaced, "replaced"),
+    (ReloadOutcome::Unchanged, "unchanged"),
+    (ReloadOutcome::Refused, "refused"),
+    (ReloadOutcome::Failed, "failed"),
+];
+
 /// All counters of one server.
 pub struct Metrics {
     started: Instant,
     requests: [[AtomicU64; STATUSES.len()]; ENDPOINTS.len()],
     outcomes: [AtomicU64; OUTCOMES.len()],
+    reloads: [AtomicU64; RELOADS.len()],
     duration: Histogram,
     time_to_first_token: Histogram,
     between_tokens: Histogram,
@@ -113,7 +137,8 @@ pub struct Metrics {
 /// The state of everything at one moment, for one scrape.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
-    pub model: String,
+    /// Its name, and what is told of it.
+    pub model: Option<(String, ModelInfo)>,
     pub engine: Snapshot,
     pub loops: Vec<LoopStats>,
     pub ready: bool,
@@ -125,6 +150,7 @@ impl Metrics {
             started: now,
             requests: Default::default(),
             outcomes: Default::default(),
+            reloads: Default::default(),
             duration: Histogram::new(LATENCY),
             time_to_first_token: Histogram::new(LATENCY),
             between_tokens: Histogram::new(GAP),
@@ -176,6 +202,12 @@ impl Metrics {
         self.outcomes[OUTCOMES.len() - 1].fetch_add(1, Relaxed);
     }
 
+    pub fn on_reload(&self, outcome: ReloadOutcome) {
+        if let Some(at) = RELOADS.iter().position(|(known, _)| *known == outcome) {
+            self.reloads[at].fetch_add(1, Relaxed);
+        }
+    }
+
     pub fn uptime(&self, now: Instant) -> Duration {
         now - self.started
     }
@@ -208,6 +240,7 @@ impl Metrics {
         self.render_requests(&mut text);
         self.render_tokens(&mut text);
         render_gauges(&mut text, gauges);
+        self.render_model(&mut text, gauges);
         render_loops(&mut text, &gauges.loops);
         text.gauge("sconce_uptime_seconds", "Time since the server started.", self.uptime(now).as_secs_f64());
         render_aliases(&mut text, gauges);
@@ -250,6 +283,26 @@ impl Metrics {
         );
     }
 
+    fn render_model(&self, text: &mut Text, gauges: &Gauges) {
+        text.family("sconce_reloads_total", "counter", "Attempts to replace the model, by outcome.");
+        for ((_, outcome), count) in RELOADS.iter().zip(&self.reloads) {
+            text.sample("sconce_reloads_total", &[("outcome", outcome)], count.load(Relaxed));
+        }
+        let Some((name, info)) = &gauges.model else { return };
+        text.family("sconce_model_info", "gauge", "1, with the served model as labels.");
+        let labels = [
+            ("model_name", name.as_str()),
+            ("architecture", &info.architecture),
+            ("weights_type", &info.weights_type),
+            ("context", &info.context.to_string()),
+        ];
+        text.sample("sconce_model_info", &labels, 1);
+        let loaded = info.loaded.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        text.gauge("sconce_model_loaded_timestamp_seconds", "When the served model had been loaded.", loaded);
+        text.gauge("sconce_model_load_seconds", "How long loading it took.", info.load_seconds);
+        text.gauge("sconce_model_weights_bytes", "Memory of its weights.", info.packed_bytes);
+    }
+
     fn render_tokens(&self, text: &mut Text) {
         let prompt = self.prompt_tokens.load(Relaxed);
         text.counter("sconce_prompt_tokens_total", "Prompt tokens of finished generations.", prompt);
@@ -272,8 +325,12 @@ fn render_gauges(text: &mut Text, gauges: &Gauges) {
     text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
     text.gauge("sconce_kv_usage_ratio", "Used share of the KV cache, 0 to 1.", engine.kv_usage());
     text.gauge("sconce_kv_blocks_used", "KV blocks held by sequences.", engine.kv_blocks_used);
+    text.gauge("sconce_kv_blocks_cached", "KV blocks kept for prompts that begin alike.", engine.kv_blocks_cached);
     text.gauge("sconce_kv_blocks", "KV blocks there are.", engine.kv_blocks_total);
     text.counter("sconce_preemptions_total", "Sequences preempted for want of KV blocks.", engine.preemptions);
+    text.counter("sconce_prefix_hits_total", "Requests that found a part of their prompt cached.", engine.prefix_hits);
+    text.counter("sconce_drafted_tokens_total", "Tokens guessed and checked.", engine.drafted_tokens);
+    text.counter("sconce_accepted_tokens_total", "Guessed tokens that were right.", engine.accepted_tokens);
     text.family("sconce_build_info", "gauge", "1, with the version as label.");
     text.sample("sconce_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
@@ -303,7 +360,8 @@ fn render_loops(text: &mut Text, loops: &[LoopStats]) {
 /// Inference Extension), so that they work unmodified.
 fn render_aliases(text: &mut Text, gauges: &Gauges) {
     let engine = &gauges.engine;
-    let model = [("model_name", gauges.model.as_str())];
+    let name = gauges.model.as_ref().map_or("", |(name, _)| name);
+    let model = [("model_name", name)];
     let families = [
         ("vllm:num_requests_running", "Alias of sconce_requests_running.", engine.running as f64),
         ("vllm:num_requests_waiting", "Alias of sconce_queue_size.", engine.waiting as f64),
@@ -315,7 +373,7 @@ fn render_aliases(text: &mut Text, gauges: &Gauges) {
     }
     let (size, blocks) = (BLOCK_TOKENS.to_string(), engine.kv_blocks_total.to_string());
     text.family("vllm:cache_config_info", "gauge", "1, with the shape of the KV cache as labels.");
-    let labels = [("block_size", size.as_str()), ("num_gpu_blocks", &blocks), ("model_name", &gauges.model)];
+    let labels = [("block_size", size.as_str()), ("num_gpu_blocks", &blocks), ("model_name", name)];
     text.sample("vllm:cache_config_info", &labels, 1);
 }
 
@@ -342,9 +400,28 @@ mod tests {
         };
         metrics.on_finished(FinishReason::Length, usage, &timeline);
         metrics.on_failed();
+        metrics.on_reload(ReloadOutcome::Refused);
+        let info = ModelInfo {
+            architecture: "llama".to_owned(),
+            weights_type: "q4_K".to_owned(),
+            parameters: 1,
+            file_bytes: 2,
+            packed_bytes: 3,
+            context: 4,
+            load_seconds: 0.5,
+            loaded: UNIX_EPOCH + Duration::from_secs(9),
+        };
         let gauges = Gauges {
-            model: "a\"b".to_owned(),
-            engine: Snapshot { kv_blocks_used: 1, kv_blocks_total: 4, ..Snapshot::default() },
+            model: Some(("a\"b".to_owned(), info)),
+            engine: Snapshot {
+                kv_blocks_used: 1,
+                kv_blocks_cached: 2,
+                kv_blocks_total: 4,
+                prefix_hits: 3,
+                drafted_tokens: 9,
+                accepted_tokens: 5,
+                ..Snapshot::default()
+            },
             loops: vec![LoopStats { open_connections: 3, ..LoopStats::default() }],
             ready: true,
         };
@@ -386,8 +463,17 @@ mod tests {
             "sconce_inter_token_seconds_bucket{le=\"+Inf\"} 1",
             "sconce_queue_wait_seconds_count 1",
             "sconce_kv_usage_ratio 0.25",
+            "sconce_kv_blocks_cached 2",
+            "sconce_prefix_hits_total 3",
+            "sconce_drafted_tokens_total 9",
+            "sconce_accepted_tokens_total 5",
             "sconce_connections{loop=\"0\"} 3",
             "sconce_uptime_seconds 5",
+            "sconce_reloads_total{outcome=\"refused\"} 1",
+            "sconce_model_info{model_name=\"a\\\"b\",architecture=\"llama\",weights_type=\"q4_K\",context=\"4\"} 1",
+            "sconce_model_loaded_timestamp_seconds 9",
+            "sconce_model_load_seconds 0.5",
+            "sconce_model_weights_bytes 3",
             "vllm:kv_cache_usage_perc{model_name=\"a\\\"b\"} 0.25",
             "vllm:cache_config_info{block_size=\"32\",num_gpu_blocks=\"4\",model_name=\"a\\\"b\"} 1",
         ] {

@@ -40,7 +40,7 @@ pub fn generate_stream(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, A
 }
 
 fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) -> Result<Reply, ApiError> {
-    let backend = Arc::clone(api.backend()?);
+    let backend = api.backend()?;
     let id = RequestId::fresh();
     let (reply, responder) = Reply::later();
     // The answer carries the client's own request id where it sent a sane one, else the id of the generation.

@@ -222,6 +222,17 @@ impl FromValue<'_> for bool {
     }
 }
 
+impl FromValue<'_> for Vec<bool> {
+    const WANTED: &'static str = "an array of bools";
+
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Array(array) => array.iter().map(bool::from_value).collect(),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> FromValue<'a> for &'a str {
     const WANTED: &'static str = "a UTF-8 string";
 

@@ -17,7 +17,17 @@ mod metadata;
 mod tensor_type;
 mod write;
 
-use std::{borrow::Cow, fs, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    fs,
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use cursor::Cursor;
 pub use error::GgufError;
@@ -57,18 +67,39 @@ pub struct Tensor<'a> {
     pub shape: Vec<usize>,
     /// Size of its data.
     pub bytes: usize,
-    offset: u64,
-    source: &'a Source,
+    pub(in crate::engine) offset: u64,
+    pub(in crate::engine) source: &'a Source,
 }
 
 impl<'a> Tensor<'a> {
+    /// Some of its outermost slices: rows of a matrix.
+    ///
+    /// # Panics
+    /// If it does not have them.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let count = self.shape[0];
+        assert!(rows.start <= rows.end && rows.end <= count, "{rows:?} of {count} rows of {}", self.name);
+        // Blocks are of values of the innermost dimension; a vector's slices would cut through them.
+        assert!(self.shape.len() > 1 || rows == (0..count));
+        let row_bytes = self.bytes / count;
+        let mut part = self.clone();
+        part.shape[0] = rows.len();
+        part.bytes = rows.len() * row_bytes;
+        part.offset += (rows.start * row_bytes) as u64;
+        part
+    }
+
     /// All rows, end to end, in blocks of [`TensorType::block_bytes`]: read from the file, or lent if it is embedded.
     ///
     /// # Errors
     /// The file can't be read, or has been cut since it was opened.
     pub fn read(&self) -> Result<Cow<'a, [u8]>, GgufError> {
         let what = || format!("the data of tensor {:?}", self.name);
-        self.source.read(self.offset, self.bytes, &what)
+        let data = self.source.read(self.offset, self.bytes, &what)?;
+        if let Source::File { read, .. } = self.source {
+            read.fetch_add(self.bytes as u64, Relaxed);
+        }
+        Ok(data)
     }
 }
 
@@ -85,13 +116,8 @@ struct TensorInfo {
 impl Gguf {
     /// Opens the file at `path` and checks all of it but the weights' values.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        // Asked before opening: to open a pipe would wait for its writer.
-        if !fs::metadata(path)?.is_file() {
-            return Err(GgufError::NotAFile);
-        }
-        let file = fs::File::open(path)?;
-        let bytes = file.metadata()?.len();
-        let source = Source::File { file, bytes };
+        let source = Source::open(path)?;
+        let bytes = source.bytes();
         let mut head_bytes = HEAD_BYTES.min(bytes);
         loop {
             let head = source.read(0, head_bytes as usize, &|| "the head".into())?;
@@ -113,6 +139,12 @@ impl Gguf {
         Self::new(Head::read(&Arc::new(bytes.into()))?, Source::Static(bytes))
     }
 
+    /// Reads a file that was made in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, GgufError> {
+        let bytes: Bytes = Arc::new(bytes.into());
+        Self::new(Head::read(&bytes)?, Source::Memory(bytes))
+    }
+
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -131,6 +163,13 @@ impl Gguf {
     /// The file's size in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.source.bytes()
+    }
+
+    /// How far the loading of the tensors is, 0 to 1: the share of their bytes that were read through this and its
+    /// clones. What is embedded has nothing to read and stays at 0.
+    pub fn read_share(&self) -> f32 {
+        let all: u64 = self.tensors.iter().map(|info| info.bytes as u64).sum();
+        (self.source.read_bytes() as f32 / all.max(1) as f32).min(1.0)
     }
 
     fn view<'a>(&'a self, info: &'a TensorInfo) -> Tensor<'a> {
@@ -296,31 +335,54 @@ fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<(), GgufError> {
 }
 
 /// The first bytes of a file, shared by all that point into them.
-type Bytes = Arc<Cow<'static, [u8]>>;
+pub(in crate::engine) type Bytes = Arc<Cow<'static, [u8]>>;
 
 /// Where a file's bytes are.
 #[derive(Debug)]
-enum Source {
+pub(in crate::engine) enum Source {
     Static(&'static [u8]),
+    Memory(Bytes),
     File {
         file: fs::File,
         /// When it was opened.
         bytes: u64,
+        /// Of tensors, so far.
+        read: AtomicU64,
     },
 }
 
 impl Source {
-    fn bytes(&self) -> u64 {
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        // Asked before opening: to open a pipe would wait for its writer.
+        if !fs::metadata(path)?.is_file() {
+            return Err(GgufError::NotAFile);
+        }
+        let file = fs::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self::File { file, bytes, read: AtomicU64::new(0) })
+    }
+
+    pub fn bytes(&self) -> u64 {
         match self {
             Self::Static(bytes) => bytes.len() as u64,
+            Self::Memory(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
         }
     }
 
+    /// Bytes of tensors that were read so far.
+    pub fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Static(_) | Self::Memory(_) => 0,
+            Self::File { read, .. } => read.load(Relaxed),
+        }
+    }
+
     /// `count` bytes from `at` on, which were there when the file was opened.
-    fn read(&self, at: u64, count: usize, what: &dyn Fn() -> String) -> Result<Cow<'_, [u8]>, GgufError> {
+    pub fn read(&self, at: u64, count: usize, what: &dyn Fn() -> String) -> Result<Cow<'_, [u8]>, GgufError> {
         match self {
             Self::Static(bytes) => Ok(bytes[at as usize..][..count].into()),
+            Self::Memory(bytes) => Ok(bytes[at as usize..][..count].into()),
             Self::File { file, .. } => {
                 let mut buffer = vec![0; count];
                 match file.read_exact_at(&mut buffer, at) {

@@ -1,9 +1,11 @@
 //! How tensor values are stored: ggml's number and block formats, and how many bytes they take.
 //!
-//! Knows sizes only; what the bits mean is the kernels' business. Formats that ggml has removed are not here, so a
+//! Knows sizes, and plain floats; what the bits of blocks mean is the kernels' business. Formats that ggml has removed are not here, so a
 //! file that uses one is refused.
 
 use std::fmt;
+
+use half::{bf16, f16};
 
 /// A tensor's storage format, as ggml numbers them (`ggml.h`, `enum ggml_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +113,25 @@ impl TensorType {
     /// Bytes per block.
     pub fn block_bytes(self) -> usize {
         self.row().4
+    }
+
+    /// Whether its values are plain floats, which [`Self::to_floats`] reads.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// Plain floats as `f32`, which holds all of them exactly.
+    ///
+    /// # Panics
+    /// If the type is not [`is_float`](Self::is_float).
+    pub fn to_floats(self, data: &[u8]) -> Vec<f32> {
+        let halves = data.chunks_exact(2).map(|b| [b[0], b[1]]);
+        match self {
+            Self::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Self::F16 => halves.map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+            Self::Bf16 => halves.map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+            other => panic!("{other} is no float type"),
+        }
     }
 
     /// The variants are declared in the table's order, as a test holds.

@@ -79,6 +79,11 @@ impl<'a> GgufWriter<'a> {
         self.array(key, ValueType::F32, values.len(), &bytes)
     }
 
+    pub fn bools(&mut self, key: &str, values: &[bool]) -> &mut Self {
+        let bytes: Vec<u8> = values.iter().map(|v| u8::from(*v)).collect();
+        self.array(key, ValueType::Bool, values.len(), &bytes)
+    }
+
     /// A tensor of `shape`, outermost dimension first, whose bytes are `data`.
     ///
     /// # Panics

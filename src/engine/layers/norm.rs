@@ -1,10 +1,6 @@
-//! RMSNorm over rows.
+//! RMSNorm.
 
-use super::{PARALLEL_MIN_VALUES, Rows};
-use crate::engine::{
-    kernels::{HEAD_DIM_MAX, kernels},
-    team::Team,
-};
+use crate::engine::kernels::{HEAD_DIM_MAX, kernels};
 
 pub struct RmsNorm {
     weight: Vec<f32>,
@@ -16,15 +12,9 @@ impl RmsNorm {
         Self { weight, eps }
     }
 
-    /// Normalises every row of `x`, shape (tokens, weight), into `out`.
-    pub fn forward(&self, team: &Team, x: &Rows, out: &mut Rows) {
-        let width = self.weight.len();
-        out.reset(x.rows(), width);
-        out.for_each_chunk(team, PARALLEL_MIN_VALUES.div_ceil(width), |first, chunk| {
-            for (i, out) in chunk.chunks_exact_mut(width).enumerate() {
-                self.forward_row(x.row(first + i), out);
-            }
-        });
+    /// Values of a row.
+    pub fn width(&self) -> usize {
+        self.weight.len()
     }
 
     /// Normalises one vector as wide as the weight, where it lies.

@@ -36,8 +36,12 @@ pub enum Scaling {
         beta_slow: f64,
         attention_factor: f64,
     },
-    /// A divisor for each frequency (Llama 3's, as the tensor `rope_freqs.weight`).
-    Factors(Vec<f32>),
+    /// A divisor for each frequency (Llama 3's, as the tensor `rope_freqs.weight`; LongRoPE's, Ding et al. 2024).
+    Factors {
+        divisors: Vec<f32>,
+        /// Multiplies cos and sin.
+        magnitude: f64,
+    },
 }
 
 pub struct Rope {
@@ -85,7 +89,10 @@ impl Rope {
         let frequencies: Vec<f64> = match scaling {
             Scaling::None => plain.collect(),
             Scaling::Linear { factor } => plain.map(|f| f / factor).collect(),
-            Scaling::Factors(factors) => plain.zip(factors).map(|(f, by)| f / f64::from(*by)).collect(),
+            Scaling::Factors { divisors, magnitude: given } => {
+                magnitude = *given;
+                plain.zip(divisors).map(|(f, by)| f / f64::from(*by)).collect()
+            }
             Scaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor } => {
                 magnitude = attention_factor * (1.0 + 0.1 * factor.ln());
                 // The pair that makes `rotations` turns over the original context.
@@ -137,6 +144,24 @@ impl Rope {
 }
 
 impl Angles {
+    pub fn style(&self) -> PairStyle {
+        self.style
+    }
+
+    /// Cosines and sines, of each pair once: shape (rows, pairs).
+    pub fn once(&self) -> (Vec<f32>, Vec<f32>) {
+        let pairs = self.dimensions / 2;
+        let second = |pair| match self.style {
+            PairStyle::Halves => pairs + pair,
+            PairStyle::Neighbours => 2 * pair + 1,
+        };
+        let once = |twice: &[f32]| {
+            let rows = twice.chunks_exact(self.dimensions);
+            rows.flat_map(|row| (0..pairs).map(move |pair| row[second(pair)])).collect()
+        };
+        (once(&self.cos), once(&self.sin))
+    }
+
     /// Turns one head of row `row`.
     pub fn turn(&self, row: usize, head: &mut [f32]) {
         let at = row * self.dimensions..(row + 1) * self.dimensions;
@@ -182,7 +207,7 @@ mod tests {
             check(style, &Scaling::None, 0, [0.0, 0.0]);
             check(style, &Scaling::None, 7, [7.0, 0.7]);
             check(style, &Scaling::Linear { factor: 4.0 }, 8, [2.0, 0.2]);
-            check(style, &Scaling::Factors(vec![1.0, 8.0]), 8, [8.0, 0.1]);
+            check(style, &Scaling::Factors { divisors: vec![1.0, 8.0], magnitude: 1.0 }, 8, [8.0, 0.1]);
         }
     }
 

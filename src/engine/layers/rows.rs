@@ -1,6 +1,8 @@
 //! Rows of activations: what flows between layers.
 
-use crate::engine::team::{DisjointMut, Team};
+use std::ops::Range;
+
+use crate::engine::team::DisjointMut;
 
 /// A matrix of floats, one row per token of the step, whose memory is used again from step to step.
 #[derive(Debug, Default)]
@@ -28,10 +30,6 @@ impl Rows {
         &self.data[index * self.width..][..self.width]
     }
 
-    pub fn row_mut(&mut self, index: usize) -> &mut [f32] {
-        &mut self.data[index * self.width..][..self.width]
-    }
-
     /// All values, row by row.
     pub fn values(&self) -> &[f32] {
         &self.data
@@ -41,35 +39,57 @@ impl Rows {
         &mut self.data
     }
 
-    /// All values, without their shape.
-    pub fn into_values(self) -> Vec<f32> {
-        self.data
-    }
-
-    /// The memory itself, for an operation that must own its input; [`put_back`](Self::put_back) returns it.
-    pub(super) fn take(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.data)
-    }
-
-    pub(super) fn put_back(&mut self, data: Vec<f32>) {
-        self.data = data;
-    }
-
-    /// Runs `work(index of the first row, rows)` on chunks of `rows_per_chunk` rows, on the team.
-    pub fn for_each_chunk(&mut self, team: &Team, rows_per_chunk: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-        let (rows, width) = (self.rows(), self.width);
-        let data = DisjointMut::new(&mut self.data);
-        team.for_each_chunk(rows, rows_per_chunk, |range| {
-            // SAFETY: every chunk of rows is handed out once.
-            let chunk = unsafe { data.range(range.start * width..range.end * width) };
-            work(range.start, chunk);
-        });
+    /// The rows as the threads of a region share them.
+    ///
+    /// # Safety
+    /// As long as the result lives, its users keep to this: what a stage writes is, in that stage, neither written nor read
+    /// by another chunk.
+    pub unsafe fn share(&mut self) -> SharedRows<'_> {
+        SharedRows { rows: self.rows(), width: self.width, data: DisjointMut::new(&mut self.data) }
     }
 }
 
-/// Memory to be used again; its shape is set by the first [`Rows::reset`].
-impl From<Vec<f32>> for Rows {
-    fn from(data: Vec<f32>) -> Self {
-        Self { data, width: 0 }
+/// Rows that the threads of a region write and read, stage by stage; see [`Rows::share`].
+pub struct SharedRows<'a> {
+    data: DisjointMut<'a, f32>,
+    rows: usize,
+    width: usize,
+}
+
+impl SharedRows<'_> {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All values, row by row, for those who see to the promise themselves.
+    pub fn values(&self) -> &DisjointMut<'_, f32> {
+        &self.data
+    }
+
+    pub fn row(&self, index: usize) -> &[f32] {
+        self.range(index..index + 1)
+    }
+
+    /// Whole rows.
+    pub fn range(&self, rows: Range<usize>) -> &[f32] {
+        // SAFETY: the promise made to `Rows::share`.
+        unsafe { self.data.read(rows.start * self.width..rows.end * self.width) }
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "disjoint by the promise made to `Rows::share`")]
+    pub fn row_mut(&self, index: usize) -> &mut [f32] {
+        self.part_mut(index, 0..self.width)
+    }
+
+    /// Some values of a row.
+    #[expect(clippy::mut_from_ref, reason = "disjoint by the promise made to `Rows::share`")]
+    pub fn part_mut(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        assert!(columns.end <= self.width);
+        // SAFETY: the promise made to `Rows::share`.
+        unsafe { self.data.range(row * self.width + columns.start..row * self.width + columns.end) }
     }
 }

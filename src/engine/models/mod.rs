@@ -1,27 +1,46 @@
-//! Model architectures: from a GGUF file to `forward`.
+//! Model architectures: from a model's files to `forward`.
 //!
 //! One file each reads an architecture's keys into a [`Blueprint`]; `decoder` is built from that and from the tensors
 //! that `layout` names.
 
 pub mod blueprint;
+mod compat;
 mod decoder;
+mod gemma;
+mod granite;
+mod head;
 pub mod layout;
 mod llama;
+mod olmo2;
+mod parts;
+mod phi3;
 mod plain;
+mod quantize;
 mod qwen2;
 mod qwen3;
+mod smollm3;
+mod source;
+mod weight_sizes;
 pub(in crate::engine) mod weights;
 
 use std::{fmt, num::NonZeroUsize};
 
 use blueprint::Blueprint;
+pub use compat::Unbatched;
+pub use quantize::Quantize;
+pub use source::Source;
+pub use weight_sizes::WeightSizes;
 use weights::Weights;
 
 use super::{
     batch::Batch,
-    gguf::{Gguf, GgufError, TensorType},
-    kv_cache::KvCache,
+    chat_template::TemplateError,
+    device::{self, DeviceChoice, DeviceError},
+    gguf::{GgufError, TensorType},
+    hf::DirectoryError,
+    kv_cache::{KvCache, KvType},
     team::Team,
+    tokenizer::TokenizerError,
 };
 
 /// What the engine must know of a model to plan for it.
@@ -71,21 +90,65 @@ pub struct Best {
 pub trait Model: Send {
     fn spec(&self) -> &Spec;
 
+    /// What a step reads of the weights, and computes with them; zeros where it is not known.
+    fn weights(&self) -> WeightSizes {
+        WeightSizes::default()
+    }
+
+    /// Sequences that it is fast with side by side; any number if `None`.
+    fn width_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// A cache of `blocks` blocks, in the memory of the device that computes.
+    ///
+    /// # Errors
+    /// The device has no room for it, or has no such type.
+    fn new_cache(&self, blocks: usize, kind: KvType) -> Result<KvCache, ForwardError> {
+        Ok(KvCache::new(self.spec(), blocks, kind))
+    }
+
+    /// Bytes that are free where the cache will be, if that is not the system's memory.
+    fn cache_bytes_free(&self) -> Option<u64> {
+        None
+    }
+
     /// Runs every row of `batch`, writes its keys and values into `cache`, and leaves what is wanted of the sampled rows
     /// in `outcome`.
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError>;
 }
 
-/// The architectures that can be batched, by their GGUF names.
+/// The architectures, by their GGUF names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
     Llama,
     Qwen2,
     Qwen3,
+    Phi3,
+    Gemma,
+    Gemma2,
+    Gemma3,
+    SmolLm3,
+    Olmo2,
+    Granite,
+    /// One of those that run as candle-transformers has them.
+    Unbatched(Unbatched),
 }
 
 impl Architecture {
-    pub const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
+    /// Those that can be batched.
+    pub const BATCHED: [Self; 10] = [
+        Self::Llama,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Phi3,
+        Self::Gemma,
+        Self::Gemma2,
+        Self::Gemma3,
+        Self::SmolLm3,
+        Self::Olmo2,
+        Self::Granite,
+    ];
 
     /// As `general.architecture` says it.
     pub fn name(self) -> &'static str {
@@ -93,43 +156,98 @@ impl Architecture {
             Self::Llama => "llama",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Phi3 => "phi3",
+            Self::Gemma => "gemma",
+            Self::Gemma2 => "gemma2",
+            Self::Gemma3 => "gemma3",
+            Self::SmolLm3 => "smollm3",
+            Self::Olmo2 => "olmo2",
+            Self::Granite => "granite",
+            Self::Unbatched(unbatched) => unbatched.name(),
         }
     }
 
-    /// The architecture of a file.
-    pub fn of(gguf: &Gguf) -> Result<Self, LoadError> {
-        let name = gguf.metadata().str("general.architecture")?;
-        Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| LoadError::Architecture(name.into()))
+    /// The architecture with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let unbatched = Unbatched::ALL.into_iter().map(Self::Unbatched);
+        Self::BATCHED.into_iter().chain(unbatched).find(|architecture| architecture.name() == name)
     }
 
-    /// What a model of this architecture computes, by its metadata.
+    /// What a model of this architecture computes, by its metadata, if it can be batched.
     pub(in crate::engine) fn blueprint(self, weights: &Weights) -> Result<Blueprint, LoadError> {
         match self {
             Self::Llama => llama::blueprint(weights),
             Self::Qwen2 => qwen2::blueprint(weights),
             Self::Qwen3 => qwen3::blueprint(weights),
+            Self::Phi3 => phi3::blueprint(weights),
+            Self::Gemma => gemma::first(weights),
+            Self::Gemma2 => gemma::second(weights),
+            Self::Gemma3 => gemma::third(weights),
+            Self::SmolLm3 => smollm3::blueprint(weights),
+            Self::Olmo2 => olmo2::blueprint(weights),
+            Self::Granite => granite::blueprint(weights),
+            Self::Unbatched(unbatched) => Err(LoadError::Architecture(unbatched.name().into())),
         }
     }
 }
 
-/// Loads a model for a team of `threads`: weights are copied, packed by all of them, and tried once, so that the
-/// first request is as fast as the next. The file is not needed afterwards.
-pub fn load(gguf: &Gguf, threads: NonZeroUsize) -> Result<Box<dyn Model>, LoadError> {
-    let architecture = Architecture::of(gguf)?;
-    let team = Team::new(threads).map_err(LoadError::Threads)?;
-    let weights = Weights::new(gguf, architecture.name(), &team);
-    let parts = decoder::Parts::load(&weights, architecture.blueprint(&weights)?)?;
-    let mut model = decoder::Decoder::new(parts, team);
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    pub device: DeviceChoice,
+    /// Threads of the team that computes, where the CPU does.
+    pub threads: NonZeroUsize,
+    /// Float weights are turned into this.
+    pub quantize: Option<Quantize>,
+    /// Positions that will be served at most: models with two ropes take the one for short contexts if it suffices.
+    pub context: Option<usize>,
+}
+
+impl LoadOptions {
+    /// As the files are, for a team of `threads` on the CPU.
+    pub fn new(threads: NonZeroUsize) -> Self {
+        Self { device: DeviceChoice::Cpu, threads, quantize: None, context: None }
+    }
+}
+
+/// Loads a model: weights are read, packed by all threads of its team or taken to its device, and tried once, so that the
+/// first request is as fast as the next. The source is not needed afterwards.
+pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, LoadError> {
+    if let Some(device) = options.device.open()? {
+        return Ok(Box::new(device::load(source, options, device)?));
+    }
+    let architecture = source.architecture()?;
+    if let Architecture::Unbatched(unbatched) = architecture {
+        return compat::load(unbatched, source, options);
+    }
+    let team = Team::new(options.threads).map_err(LoadError::Threads)?;
+    let weights = Weights::new(source, architecture.name(), &team, options);
+    let parts = parts::Parts::load(&weights, architecture.blueprint(&weights)?)?;
+    let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(source, options.quantize));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))
 }
 
-/// Why a file can't be served. The text says what; the caller adds the path.
+/// What the engine must know of a model, by its metadata alone.
+pub fn inspect(source: &Source) -> Result<Spec, LoadError> {
+    let architecture = source.architecture()?;
+    // Nothing is packed, so nobody is needed for it.
+    let team = Team::new(NonZeroUsize::MIN).map_err(LoadError::Threads)?;
+    let weights = Weights::new(source, architecture.name(), &team, LoadOptions::new(NonZeroUsize::MIN));
+    Ok(architecture.blueprint(&weights)?.spec)
+}
+
+/// Why a model can't be served. The text says what; the caller adds the path.
 #[derive(Debug)]
 pub enum LoadError {
     Gguf(GgufError),
+    Directory(DirectoryError),
+    Tokenizer(TokenizerError),
+    Template(TemplateError),
     /// Another architecture than those of [`Architecture`].
     Architecture(String),
+    /// One that this build leaves out.
+    NeedsCompat(&'static str),
     MissingTensor(String),
     /// A tensor of another shape than the metadata asks for.
     Shape {
@@ -151,6 +269,7 @@ pub enum LoadError {
         key: String,
         why: String,
     },
+    Device(DeviceError),
     Threads(std::io::Error),
 }
 
@@ -158,9 +277,19 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gguf(e) => write!(f, "{e}"),
+            Self::Directory(e) => write!(f, "{e}"),
+            Self::Tokenizer(e) => write!(f, "{e}"),
+            Self::Template(e) => write!(f, "{e}"),
+            Self::Device(e) => write!(f, "{e}"),
             Self::Architecture(name) => {
-                let known: Vec<_> = Architecture::ALL.iter().map(|a| a.name()).collect();
+                let known: Vec<_> = Architecture::BATCHED.iter().map(|a| a.name()).collect();
                 write!(f, "architecture {name:?} is not supported; supported are {}", known.join(", "))
+            }
+            Self::NeedsCompat(name) => {
+                write!(
+                    f,
+                    "architecture {name:?} runs unbatched, in a build with the feature compat (cargo build --features compat)"
+                )
             }
             Self::MissingTensor(name) => write!(f, "the file has no tensor {name:?}"),
             Self::Shape { tensor, expected, found } => {
@@ -181,8 +310,20 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-impl From<GgufError> for LoadError {
-    fn from(e: GgufError) -> Self {
-        Self::Gguf(e)
-    }
+macro_rules! from {
+    ($($variant:ident($error:ty);)*) => {$(
+        impl From<$error> for LoadError {
+            fn from(e: $error) -> Self {
+                Self::$variant(e)
+            }
+        }
+    )*};
+}
+
+from! {
+    Gguf(GgufError);
+    Directory(DirectoryError);
+    Tokenizer(TokenizerError);
+    Template(TemplateError);
+    Device(DeviceError);
 }

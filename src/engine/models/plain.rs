@@ -7,6 +7,7 @@ use super::{
     weights::Weights,
 };
 use crate::engine::{
+    gguf::Value,
     kernels::HEAD_DIM_MULTIPLE,
     layers::{HEAD_DIM_MAX, PairStyle, Scaling},
 };
@@ -68,15 +69,46 @@ impl Blueprint {
             tied: !weights.has("output.weight"),
             scales: Scales { embedding: 1.0, residual: 1.0, attention: 1.0 / (head_dim as f32).sqrt(), logits: 1.0 },
             soft_caps: SoftCaps::default(),
-            ropes: vec![rotary(weights, style, head_dim)?],
+            ropes: vec![rotary(weights, style, head_dim, spec.context)?],
             layers: vec![Layer { window: None, rope: Some(0) }; spec.layers],
             spec,
         })
     }
+
+    /// Gives the layers a window of the size that the metadata says, else `default`: those that it lists, else those
+    /// for which `windowed` is true.
+    pub(super) fn with_windows(
+        mut self,
+        weights: &Weights,
+        default: Option<usize>,
+        windowed: impl Fn(usize) -> bool,
+    ) -> Result<Self, LoadError> {
+        // Writers put 0 where there is none.
+        let window = weights.find::<usize>("attention.sliding_window")?.or(default).filter(|window| *window > 0);
+        let Some(window) = window else { return Ok(self) };
+        let key = "attention.sliding_window_pattern";
+        let layers = self.layers.len();
+        let pattern: Vec<bool> = match weights.value(key) {
+            None => (0..layers).map(windowed).collect(),
+            // One layer in so many sees everything.
+            Some(Value::Integer(_)) => {
+                let every = weights.size(key, layers.max(64))?;
+                (0..layers).map(|layer| !(layer + 1).is_multiple_of(every)).collect()
+            }
+            Some(_) => weights.find(key)?.unwrap_or_default(),
+        };
+        if pattern.len() != layers {
+            return Err(weights.bad_value(key, format!("{} entries for {layers} layers", pattern.len())));
+        }
+        for (layer, _) in self.layers.iter_mut().zip(pattern).filter(|(_, windowed)| *windowed) {
+            layer.window = Some(window);
+        }
+        Ok(self)
+    }
 }
 
 /// The rotary embedding that the metadata describes.
-fn rotary(weights: &Weights, style: PairStyle, head_dim: usize) -> Result<Rotary, LoadError> {
+fn rotary(weights: &Weights, style: PairStyle, head_dim: usize, context: usize) -> Result<Rotary, LoadError> {
     let dimensions = match weights.find::<u32>("rope.dimension_count")? {
         Some(_) => weights.size("rope.dimension_count", head_dim)?,
         None => head_dim,
@@ -88,25 +120,29 @@ fn rotary(weights: &Weights, style: PairStyle, head_dim: usize) -> Result<Rotary
     if !(base > 1.0 && base.is_finite()) {
         return Err(weights.bad_value("rope.freq_base", format!("{base} is not above 1")));
     }
-    Ok(Rotary { style, dimensions, base: f64::from(base), scaling: scaling(weights, dimensions)? })
+    Ok(Rotary { style, dimensions, base: f64::from(base), scaling: scaling(weights, dimensions, context)? })
 }
 
-fn scaling(weights: &Weights, dimensions: usize) -> Result<Scaling, LoadError> {
-    if weights.has("rope_freqs.weight") {
-        let factors = weights.vector("rope_freqs.weight", dimensions / 2)?;
+fn scaling(weights: &Weights, dimensions: usize, context: usize) -> Result<Scaling, LoadError> {
+    let factors = |name: &str| -> Result<Vec<f32>, LoadError> {
+        let factors = weights.vector(name, dimensions / 2)?;
         if factors.iter().any(|f| !(*f > 0.0 && f.is_finite())) {
             let why = "a factor that is not a positive number".into();
-            return Err(LoadError::Weights { tensor: "rope_freqs.weight".into(), why });
+            return Err(LoadError::Weights { tensor: name.into(), why });
         }
-        return Ok(Scaling::Factors(factors));
-    }
-    let number = |name: &str, default: f32| -> Result<f64, LoadError> {
-        let value = weights.find::<f32>(name)?.unwrap_or(default);
-        if value > 0.0 && value.is_finite() {
-            return Ok(f64::from(value));
-        }
-        Err(weights.bad_value(name, format!("{value} is not a positive number")))
+        Ok(factors)
     };
+    if weights.has("rope_freqs.weight") {
+        return Ok(Scaling::Factors { divisors: factors("rope_freqs.weight")?, magnitude: 1.0 });
+    }
+    let number = |name: &str, default: f64| Ok::<_, LoadError>(weights.positive(name)?.map_or(default, f64::from));
+    if weights.has("rope_factors_long.weight") {
+        // LongRoPE (Ding et al. 2024). One of the two for all sequences, as keys in the cache are turned already.
+        let original = weights.size("rope.scaling.original_context_length", u32::MAX as usize)?;
+        let long = weights.context(context) > original;
+        let divisors = factors(if long { "rope_factors_long.weight" } else { "rope_factors_short.weight" })?;
+        return Ok(Scaling::Factors { divisors, magnitude: number("rope.scaling.attn_factor", 1.0)? });
+    }
     match weights.find::<&str>("rope.scaling.type")? {
         None | Some("none") => Ok(Scaling::None),
         Some("linear") => Ok(Scaling::Linear { factor: number("rope.scaling.factor", 1.0)? }),

@@ -10,5 +10,5 @@ pub(super) fn blueprint(weights: &Weights) -> Result<Blueprint, LoadError> {
             return Err(LoadError::MissingTensor(bias));
         }
     }
-    Blueprint::read(weights, PairStyle::Halves)
+    Blueprint::read(weights, PairStyle::Halves)?.with_windows(weights, None, |_| false)
 }

@@ -8,5 +8,6 @@ use super::{
 use crate::engine::layers::PairStyle;
 
 pub(super) fn blueprint(weights: &Weights) -> Result<Blueprint, LoadError> {
-    Ok(Blueprint { head_norms: HeadNorms::PerHead, ..Blueprint::read(weights, PairStyle::Halves)? })
+    let plain = Blueprint::read(weights, PairStyle::Halves)?;
+    Blueprint { head_norms: HeadNorms::PerHead, ..plain }.with_windows(weights, None, |_| false)
 }

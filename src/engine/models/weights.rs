@@ -1,29 +1,44 @@
-//! Takes keys and tensors out of a GGUF file, checked against what the model expects of them.
+//! Takes keys and tensors out of a model's source, checked against what the model expects of them.
 
-use std::borrow::Cow;
-
-use candle_core::quantized::GgmlDType;
+use std::{borrow::Cow, cell::RefCell};
 
 use super::{
-    LoadError,
-    layout::{MatrixNames, VectorName},
+    LoadError, LoadOptions, Source,
+    layout::{MatrixNames, MatrixPart, VectorName},
+    quantize,
 };
 use crate::engine::{
-    gguf::{FromValue, Gguf, Tensor, TensorType},
-    layers::{Linear, LinearBuilder, RmsNorm, WeightsError},
+    gguf::{FromValue, Tensor, TensorType, Value},
+    kernels::matmul::Kind,
+    layers::{Linear, LinearBuilder, PairStyle, RmsNorm, WeightsError},
+    memory::Arena,
     team::Team,
 };
 
 pub struct Weights<'a> {
-    gguf: &'a Gguf,
+    source: &'a Source,
     /// Prefix of the architecture's keys.
     architecture: &'static str,
-    threads: usize,
+    team: &'a Team,
+    /// Where packed weights go.
+    arena: RefCell<Arena>,
+    options: LoadOptions,
 }
 
 impl<'a> Weights<'a> {
-    pub fn new(gguf: &'a Gguf, architecture: &'static str, team: &Team) -> Self {
-        Self { gguf, architecture, threads: team.threads() }
+    /// `team` packs, and quantises where that is wanted.
+    pub fn new(source: &'a Source, architecture: &'static str, team: &'a Team, options: LoadOptions) -> Self {
+        Self { source, architecture, team, arena: RefCell::default(), options }
+    }
+
+    /// How rotary pairs lie in the weights of the llama family.
+    pub fn llama_pairs(&self) -> PairStyle {
+        self.source.llama_pairs()
+    }
+
+    /// Positions that will be served at most, if that is known, else what the model can do.
+    pub fn context(&self, model: usize) -> usize {
+        self.options.context.unwrap_or(model).min(model)
     }
 
     pub fn architecture(&self) -> &'static str {
@@ -37,16 +52,31 @@ impl<'a> Weights<'a> {
 
     /// The value of one of the architecture's keys, if it is there.
     pub fn find<T: FromValue<'a>>(&self, name: &str) -> Result<Option<T>, LoadError> {
-        Ok(self.gguf.metadata().find(&self.key(name))?)
+        Ok(self.source.metadata().find(&self.key(name))?)
+    }
+
+    /// The value of one of the architecture's keys, whatever its type.
+    pub fn value(&self, name: &str) -> Option<Value<'a>> {
+        self.source.metadata().value(&self.key(name))
     }
 
     /// A size that must be there, in `1..=max`.
     pub fn size(&self, name: &str, max: usize) -> Result<usize, LoadError> {
-        let size = self.gguf.metadata().usize(&self.key(name))?;
+        let size = self.source.metadata().usize(&self.key(name))?;
         if (1..=max).contains(&size) {
             return Ok(size);
         }
         Err(self.bad_value(name, format!("{size} is not in 1..={max}")))
+    }
+
+    /// A number above 0, if it is there.
+    pub fn positive(&self, name: &str) -> Result<Option<f32>, LoadError> {
+        match self.find::<f32>(name)? {
+            Some(x) if !(x > 0.0 && x.is_finite()) => {
+                Err(self.bad_value(name, format!("{x} is not a positive number")))
+            }
+            found => Ok(found),
+        }
     }
 
     pub fn bad_value(&self, name: &str, why: impl Into<String>) -> LoadError {
@@ -54,11 +84,11 @@ impl<'a> Weights<'a> {
     }
 
     pub fn has(&self, tensor: &str) -> bool {
-        self.gguf.tensor(tensor).is_some()
+        self.source.tensor(tensor).is_some()
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<'a>, LoadError> {
-        let tensor = self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
+        let tensor = self.source.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
         if tensor.shape != shape {
             let expected = shape.to_vec();
             return Err(LoadError::Shape { tensor: name.into(), expected, found: tensor.shape });
@@ -68,7 +98,7 @@ impl<'a> Weights<'a> {
 
     /// The shape of a tensor of two dimensions: (rows, columns).
     pub fn matrix_shape(&self, name: &str) -> Result<(usize, usize), LoadError> {
-        let tensor = self.gguf.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
+        let tensor = self.source.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
         match tensor.shape[..] {
             [rows, columns] => Ok((rows, columns)),
             _ => Err(LoadError::Shape { tensor: name.into(), expected: vec![0, 0], found: tensor.shape }),
@@ -78,76 +108,63 @@ impl<'a> Weights<'a> {
     /// A vector of `len` floats, as norms and biases are stored.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.tensor(name, &[len])?;
-        let data = tensor.read()?;
-        match tensor.dtype {
-            TensorType::F32 => Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-            TensorType::F16 => {
-                Ok(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
-            }
-            dtype => Err(LoadError::Type { tensor: name.into(), dtype }),
+        if !tensor.dtype.is_float() {
+            return Err(LoadError::Type { tensor: name.into(), dtype: tensor.dtype });
         }
+        Ok(tensor.dtype.to_floats(&tensor.read()?))
     }
 
     pub fn norm(&self, name: &VectorName, eps: f32) -> Result<RmsNorm, LoadError> {
         Ok(RmsNorm::new(self.vector(&name.name, name.len)?, eps))
     }
 
-    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for.
-    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
-        let name = format!("{name}.weight");
-        let tensor = self.tensor(&name, &[outputs, inputs])?;
-        match ggml_dtype(tensor.dtype) {
-            Some(dtype) => Ok(Matrix { dtype, data: tensor.read()? }),
-            None => Err(LoadError::Type { tensor: name, dtype: tensor.dtype }),
+    /// The part's rows of `inputs` values, in a format that there are kernels for; quantised if that is wanted.
+    pub fn matrix(&self, part: &MatrixPart, inputs: usize) -> Result<Matrix<'a>, LoadError> {
+        let name = format!("{}.weight", part.name);
+        let tensor = self.tensor(&name, &[part.stored, inputs])?;
+        if Kind::of(tensor.dtype).is_none() {
+            return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
+        }
+        let data = tensor.rows(part.outputs.clone()).read()?;
+        let wanted = self.options.quantize.filter(|_| tensor.dtype.is_float());
+        match wanted.and_then(|quantize| quantize.target(&name, inputs)) {
+            Some(target) => match quantize::quantize(self.team, tensor.dtype, &data, inputs, target) {
+                Ok(data) => Ok(Matrix { dtype: target, data: data.into() }),
+                Err(error) => Err(LoadError::Weights { tensor: name, why: error.to_string() }),
+            },
+            None => Ok(Matrix { dtype: tensor.dtype, data }),
         }
     }
 
     /// The biases of all matrices, end to end; `None` if they have none.
     pub fn bias(&self, matrices: &MatrixNames) -> Result<Option<Vec<f32>>, LoadError> {
-        let name = |part: &str| format!("{part}.bias");
-        if !matrices.parts.iter().any(|(part, _)| self.has(&name(part))) {
+        let name = |part: &MatrixPart| format!("{}.bias", part.name);
+        if !matrices.parts.iter().any(|part| self.has(&name(part))) {
             return Ok(None);
         }
-        let biases = matrices.parts.iter().map(|(part, outputs)| self.vector(&name(part), *outputs));
-        Ok(Some(biases.collect::<Result<Vec<_>, _>>()?.concat()))
+        let mut biases = Vec::with_capacity(matrices.outputs());
+        for part in &matrices.parts {
+            biases.extend_from_slice(&self.vector(&name(part), part.stored)?[part.outputs.clone()]);
+        }
+        Ok(Some(biases))
     }
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
-        let read = |(name, outputs): &(String, usize)| self.matrix(name, *outputs, names.inputs);
-        let matrices = names.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut builder = LinearBuilder::new(names.inputs);
-        let refused = |tensor: &str, e: WeightsError| LoadError::Weights { tensor: tensor.into(), why: e.0 };
-        for ((name, _), Matrix { dtype, data }) in names.parts.iter().zip(&matrices) {
-            builder = builder.matrix(*dtype, data).map_err(|e| refused(name, e))?;
+        let mut arena = self.arena.borrow_mut();
+        let mut builder = LinearBuilder::new(self.team, &mut arena, names.inputs);
+        for part in &names.parts {
+            let Matrix { dtype, data } = self.matrix(part, names.inputs)?;
+            let refused = |e: WeightsError| LoadError::Weights { tensor: part.name.clone(), why: e.0 };
+            builder = builder.matrix(dtype, &data).map_err(refused)?;
         }
-        builder.build(self.threads, self.bias(names)?).map_err(|e| refused(&names.parts[0].0, e))
+        Ok(builder.build(self.bias(names)?))
     }
 }
 
 /// A matrix as its kernels take it.
 pub struct Matrix<'a> {
-    pub dtype: GgmlDType,
+    pub dtype: TensorType,
     /// All rows, end to end.
     pub data: Cow<'a, [u8]>,
-}
-
-/// Candle's name of a format, if it has kernels for it.
-fn ggml_dtype(dtype: TensorType) -> Option<GgmlDType> {
-    Some(match dtype {
-        TensorType::F32 => GgmlDType::F32,
-        TensorType::F16 => GgmlDType::F16,
-        TensorType::Bf16 => GgmlDType::BF16,
-        TensorType::Q4_0 => GgmlDType::Q4_0,
-        TensorType::Q4_1 => GgmlDType::Q4_1,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
-        TensorType::Q5_1 => GgmlDType::Q5_1,
-        TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q2K => GgmlDType::Q2K,
-        TensorType::Q3K => GgmlDType::Q3K,
-        TensorType::Q4K => GgmlDType::Q4K,
-        TensorType::Q5K => GgmlDType::Q5K,
-        TensorType::Q6K => GgmlDType::Q6K,
-        _ => return None,
-    })
 }

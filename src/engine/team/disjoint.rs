@@ -17,6 +17,10 @@ impl<'a, T> DisjointMut<'a, T> {
         Self { cells: unsafe { std::slice::from_raw_parts(data, slice.len()) } }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
     /// # Safety
     /// While the result lives, nobody else uses an element of `range`.
     #[expect(clippy::mut_from_ref, reason = "handing out disjoint parts is the type's purpose")]

@@ -24,21 +24,18 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    /// `merges`: `left right` lines, best first, in the vocabulary's own spelling. Those that speak of tokens which do
-    /// not exist can never apply and are left out.
+    /// `merges`: what joins, best first, in the vocabulary's own spelling. Those that speak of tokens which do not exist
+    /// can never apply and are left out.
     pub fn new<'a>(
         vocabulary: &Vocabulary,
-        merges: impl Iterator<Item = &'a [u8]>,
+        merges: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         unit: Unit,
         whole_pieces: bool,
     ) -> Self {
         let mut table = HashMap::with_capacity_and_hasher(merges.size_hint().0, Default::default());
         let (mut joined, mut scratch) = (Vec::new(), Vec::new());
         let mut find = |spelled: &[u8]| vocabulary.find_spelled(spelled, &mut scratch);
-        for (rank, line) in merges.enumerate() {
-            // The first part may itself begin with a space where text is merged as it is.
-            let Some(space) = line.iter().skip(1).position(|&b| b == b' ') else { continue };
-            let (left, right) = (&line[..space + 1], &line[space + 2..]);
+        for (rank, (left, right)) in merges.enumerate() {
             joined.clear();
             joined.extend_from_slice(left);
             joined.extend_from_slice(right);
@@ -79,6 +76,15 @@ impl Bpe {
 impl Join for Bpe {
     fn join(&self, _piece: &[u8], left: &Symbol, right: &Symbol) -> Option<Joined> {
         self.merges.get(&pair(left.id, right.id)).copied()
+    }
+}
+
+/// The two parts of a merge that is written as a line, `left right`; one that is not joins nothing.
+pub(super) fn merge_of_line(line: &[u8]) -> (&[u8], &[u8]) {
+    // The first part may itself begin with a space where text is merged as it is.
+    match line.iter().skip(1).position(|&b| b == b' ') {
+        Some(space) => (&line[..space + 1], &line[space + 2..]),
+        None => (line, &[]),
     }
 }
 

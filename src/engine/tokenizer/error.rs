@@ -16,6 +16,10 @@ pub enum TokenizerError {
     UnknownSplit(String),
     /// The tables do not fit together.
     Invalid(String),
+    /// `tokenizer.json` is no JSON of the expected form.
+    Json(String),
+    /// `tokenizer.json` asks for something that is not implemented, named here.
+    Unsupported(String),
 }
 
 impl fmt::Display for TokenizerError {
@@ -32,6 +36,10 @@ impl fmt::Display for TokenizerError {
             ),
             Self::UnknownSplit(name) => {
                 write!(f, "tokenizer.ggml.pre {name:?} is not known; a guess would quietly change what the model reads")
+            }
+            Self::Json(why) => write!(f, "{why}"),
+            Self::Unsupported(what) => {
+                write!(f, "{what} is not supported; a guess would quietly change what the model reads")
             }
             Self::Invalid(why) => write!(f, "the vocabulary is broken: {why}"),
         }

@@ -1,4 +1,4 @@
-//! Text to tokens and back, built from a GGUF file's own tables.
+//! Text to tokens and back, built from a GGUF file's own tables or from a `tokenizer.json` (`json`).
 //!
 //! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding (`bpe`, on pieces cut by the rules
 //! that the file names, `split`), SentencePiece (`sentencepiece`) and WordPiece (`wordpiece`).
@@ -8,6 +8,7 @@
 
 mod bpe;
 mod error;
+mod json;
 mod merge;
 mod sentencepiece;
 mod special;
@@ -15,12 +16,16 @@ mod split;
 mod vocabulary;
 mod wordpiece;
 
-use bpe::Bpe;
+use std::{borrow::Cow, collections::HashMap};
+
+use bpe::{Bpe, merge_of_line};
 pub use error::TokenizerError;
+pub(in crate::engine) use json::NamedTokens;
 use merge::Merger;
 use sentencepiece::{SPACE, SentencePiece};
 use special::{Part, SpecialTokens};
 use split::{Rules, Splitter, Unit};
+use tokenizers::{NormalizedString, Normalizer, normalizers::unicode::NFC};
 use vocabulary::{Kind, Spelling, Vocabulary};
 use wordpiece::WordPiece;
 
@@ -88,9 +93,33 @@ pub struct Tokenizer {
 
 #[derive(Debug)]
 enum Encoder {
-    Bpe { bpe: Bpe, splitter: Splitter, unit: Unit },
+    Bpe { bpe: Bpe, splitter: Splitter, unit: Unit, prefix: Prefix, nfc: bool },
     SentencePiece { model: SentencePiece, space_prefix: bool },
     WordPiece(WordPiece),
+}
+
+/// Where a text that is merged in characters gets a space in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    Never,
+    /// Before every part between special tokens.
+    Always,
+    /// The same, but not where it begins with a space.
+    UnlessSpaced,
+    /// The same, but only at the very beginning.
+    UnlessSpacedAtStart,
+}
+
+impl Prefix {
+    /// Whether it stands before this part, which begins the whole text if `at_start`.
+    fn applies(self, part: &str, at_start: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::UnlessSpaced => !part.starts_with([' ', '\u{2581}']),
+            Self::UnlessSpacedAtStart => at_start && !part.starts_with([' ', '\u{2581}']),
+        }
+    }
 }
 
 impl Tokenizer {
@@ -129,16 +158,9 @@ impl Tokenizer {
         let add_eos = metadata.find("tokenizer.ggml.add_eos_token")?.unwrap_or(add_eos);
         let last = if matches!(kind, Encoder::WordPiece(_)) { separator.or(eos) } else { eos };
 
-        let mut end_tokens: Vec<u32> = ends.ending.iter().copied().filter_map(|id| known(Some(id))).collect();
-        for (id, name) in metadata.strings("tokenizer.ggml.tokens")?.enumerate() {
-            if END_TOKENS.iter().any(|end| end.as_bytes() == name) {
-                end_tokens.push(id as u32);
-            }
-        }
-        end_tokens.sort_unstable();
-        end_tokens.dedup();
+        let end_tokens = end_tokens(&vocabulary, ends.ending.iter().copied().filter_map(|id| known(Some(id))));
         Ok(Self {
-            special: SpecialTokens::new(&vocabulary)?,
+            special: SpecialTokens::new(&vocabulary, &HashMap::new())?,
             leading_space: match &kind {
                 Encoder::Bpe { .. } => false,
                 Encoder::SentencePiece { space_prefix, .. } => *space_prefix,
@@ -161,13 +183,13 @@ impl Tokenizer {
         if special == Special::Add {
             ids.extend(self.before);
         }
-        let mut after_special = true;
+        let mut place = Place::Start;
         for part in self.special.parts(text, markup) {
             match part {
                 Part::Token(id) => ids.push(id),
-                Part::Text(text) => self.encode_part(text, after_special, &mut merger, &mut ids),
+                Part::Text(text) => self.encode_part(text, place, &mut merger, &mut ids),
             }
-            after_special = matches!(part, Part::Token(_));
+            place = if matches!(part, Part::Token(_)) { Place::AfterSpecial } else { Place::Within };
         }
         if special == Special::Add {
             ids.extend(self.after);
@@ -175,25 +197,25 @@ impl Tokenizer {
         ids
     }
 
-    /// Appends the tokens of a text without special tokens; it begins the whole text or follows one of them if `first`.
-    fn encode_part(&self, text: &str, first: bool, merger: &mut Merger, ids: &mut Vec<u32>) {
+    /// Appends the tokens of a text without special tokens.
+    fn encode_part(&self, text: &str, place: Place, merger: &mut Merger, ids: &mut Vec<u32>) {
         match &self.kind {
-            Encoder::Bpe { bpe, splitter, unit } => {
-                let spaced;
+            Encoder::Bpe { bpe, splitter, unit, prefix, nfc } => {
+                let text = if *nfc { composed(text) } else { text.into() };
                 let text = match unit {
                     Unit::Bytes => text,
                     Unit::Chars => {
-                        spaced = text.replace(' ', SPACE);
-                        &spaced
+                        let front = if prefix.applies(&text, place == Place::Start) { SPACE } else { "" };
+                        Cow::Owned(front.to_owned() + &text.replace(' ', SPACE))
                     }
                 };
-                for piece in splitter.split(text).flat_map(bounded) {
+                for piece in splitter.split(&text).flat_map(bounded) {
                     bpe.encode(piece.as_bytes(), &self.vocabulary, merger, ids);
                 }
             }
             Encoder::SentencePiece { model, space_prefix } => {
                 let mut spaced = String::with_capacity(text.len() * 5 / 4);
-                if *space_prefix && first {
+                if *space_prefix && place != Place::Within {
                     spaced.push_str(SPACE);
                 }
                 text.split_inclusive(' ').for_each(|word| match word.strip_suffix(' ') {
@@ -270,9 +292,9 @@ impl Tokenizer {
 
 impl Encoder {
     fn bpe(metadata: &Metadata, vocabulary: &Vocabulary, rules: &Rules) -> Result<Self, TokenizerError> {
-        let merges = metadata.strings("tokenizer.ggml.merges")?;
+        let merges = metadata.strings("tokenizer.ggml.merges")?.map(merge_of_line);
         let bpe = Bpe::new(vocabulary, merges, rules.unit, rules.whole_pieces);
-        Ok(Self::Bpe { bpe, splitter: Splitter::new(rules.cuts)?, unit: rules.unit })
+        Ok(Self::Bpe { bpe, splitter: Splitter::new(rules.cuts)?, unit: rules.unit, prefix: Prefix::Never, nfc: false })
     }
 
     fn sentencepiece(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
@@ -289,6 +311,38 @@ impl Encoder {
         let lowercase = metadata.find("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
         let strip_accents = metadata.find("tokenizer.ggml.normalizer.strip_accents")?.unwrap_or(lowercase);
         Ok(Self::WordPiece(WordPiece::new(lowercase, strip_accents)?))
+    }
+}
+
+/// Those that are `named`, and those with the usual names, ascending.
+fn end_tokens(vocabulary: &Vocabulary, named: impl Iterator<Item = u32>) -> Vec<u32> {
+    let usual = |id: &u32| END_TOKENS.iter().any(|end| end.as_bytes() == vocabulary.bytes(*id));
+    let mut tokens: Vec<u32> = named.chain((0..vocabulary.len() as u32).filter(usual)).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+/// Where a part between special tokens stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It begins the whole text.
+    Start,
+    AfterSpecial,
+    /// It follows another part.
+    Within,
+}
+
+/// `text` in Unicode's normalisation form C, as the tokenizers of Qwen want it.
+fn composed(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    let mut normalized = NormalizedString::from(text);
+    // It has no way to fail; if it ever does, the text as it came is the best there is.
+    match NFC.normalize(&mut normalized) {
+        Ok(()) => normalized.get().to_owned().into(),
+        Err(_) => text.into(),
     }
 }
 

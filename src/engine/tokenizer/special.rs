@@ -20,6 +20,13 @@ pub(super) enum Part<'t> {
     Token(u32),
 }
 
+/// The whitespace beside a special token that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Strip {
+    pub left: bool,
+    pub right: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct SpecialTokens {
     ids: HashMap<Box<str>, u32>,
@@ -30,7 +37,8 @@ pub(super) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    pub fn new(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+    /// `strips` are those of the tokens that take whitespace with them, by their ids.
+    pub fn new(vocabulary: &Vocabulary, strips: &HashMap<u32, Strip>) -> Result<Self, TokenizerError> {
         let mut ids = HashMap::new();
         let mut user_defined = Vec::new();
         let mut all = Vec::new();
@@ -42,10 +50,11 @@ impl SpecialTokens {
             let Some(text) = std::str::from_utf8(vocabulary.bytes(id)).ok().filter(|text| !text.is_empty()) else {
                 continue;
             };
+            let pattern = Pattern { text, strip: strips.get(&id).copied().unwrap_or_default() };
             if kind == Some(Kind::UserDefined) {
-                user_defined.push(text);
+                user_defined.push(pattern);
             }
-            all.push(text);
+            all.push(pattern);
             ids.entry(text.into()).or_insert(id);
         }
         Ok(Self { ids, user_defined: search(user_defined)?, all: search(all)? })
@@ -68,7 +77,9 @@ impl SpecialTokens {
             if done < found.start() {
                 parts.push(Part::Text(&text[done..found.start()]));
             }
-            parts.extend(self.find(found.as_str()).map(Part::Token));
+            // Whitespace that a token takes with it is not in its name; a token may also begin with some itself.
+            let token = self.find(found.as_str()).or_else(|| self.find(found.as_str().trim()));
+            parts.extend(token.map(Part::Token));
             done = found.end();
         }
         if done < text.len() {
@@ -78,14 +89,28 @@ impl SpecialTokens {
     }
 }
 
-/// Finds any of `texts`, the longest where several match.
-fn search(mut texts: Vec<&str>) -> Result<Option<Regex>, TokenizerError> {
-    if texts.is_empty() {
+/// A special token as it is searched.
+#[derive(Debug, Clone, Copy)]
+struct Pattern<'a> {
+    text: &'a str,
+    strip: Strip,
+}
+
+impl Pattern<'_> {
+    fn regex(&self) -> String {
+        let space = |strip: bool| if strip { r"\s*" } else { "" };
+        format!("{}{}{}", space(self.strip.left), regex::escape(self.text), space(self.strip.right))
+    }
+}
+
+/// Finds any of the tokens, the longest where several match.
+fn search(mut patterns: Vec<Pattern>) -> Result<Option<Regex>, TokenizerError> {
+    if patterns.is_empty() {
         return Ok(None);
     }
     // The first alternative that matches wins.
-    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    let alternatives: Vec<String> = texts.iter().map(|text| regex::escape(text)).collect();
+    patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.text.len()));
+    let alternatives: Vec<String> = patterns.iter().map(Pattern::regex).collect();
     let search = RegexBuilder::new(&alternatives.join("|")).size_limit(SEARCH_BYTES_MAX).build();
     search.map(Some).map_err(|e| TokenizerError::Invalid(format!("special tokens: {e}")))
 }

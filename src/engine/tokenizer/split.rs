@@ -171,6 +171,57 @@ impl Rules {
     }
 }
 
+/// The rules above whose pattern a `tokenizer.json` may give.
+const PATTERNS: [Cut; 16] = [
+    GPT2,
+    QWEN2,
+    QWEN35,
+    UFAKZEKA,
+    LLAMA3,
+    MINICPM5,
+    SEED_CODER,
+    BAILING,
+    EXAONE_MOE,
+    TEKKEN,
+    GPT4O,
+    YOUTU,
+    KIMI_K2,
+    DEEPSEEK_V3,
+    SPARK25,
+    CJK,
+];
+
+impl Cut {
+    /// The rule of a pattern as models' own files write it, if it is exactly one of those above.
+    pub fn of_pattern(pattern: &str) -> Option<Self> {
+        // They write contractions without regard to case, and the look-ahead that is done by hand here.
+        let pattern = pattern
+            .replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]")
+            .replace(r"|\s+(?!\S)|\s+", r"|\s+");
+        match &*pattern {
+            r"\p{N}" => Some(DIGIT),
+            r"\p{N}+" => Some(DIGITS),
+            r"\p{N}{1,3}" => Some(THREE_DIGITS),
+            other => PATTERNS.into_iter().find(|cut| matches!(cut, Pattern(known) if *known == other)),
+        }
+    }
+
+    /// Each digit by itself, or runs of digits.
+    pub fn digits(individual: bool) -> Self {
+        if individual { DIGIT } else { DIGITS }
+    }
+
+    /// GPT-2's rule, which byte-level files mean when they give none.
+    pub fn byte_level() -> Self {
+        GPT2
+    }
+
+    /// Words that begin with `▁`.
+    pub fn spaced_words() -> Self {
+        Pattern("\u{2581}[^\u{2581}]*|[^\u{2581}]+")
+    }
+}
+
 /// The compiled rules.
 #[derive(Debug)]
 pub(super) struct Splitter {

@@ -56,24 +56,17 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads `tokenizer.ggml.tokens` and `token_type`. Tokens in `control` are so whatever the file says.
-    pub fn read(
-        metadata: &Metadata,
+    /// Tokens in the order of their ids: how they are spelled, and what they are for. `unknown` is the id of the token
+    /// for what can't be spelled.
+    pub fn new<S: AsRef<[u8]>>(
         spelling: Spelling,
-        is_control: impl Fn(u32, &[u8]) -> bool,
+        tokens: impl ExactSizeIterator<Item = (S, Kind)>,
+        unknown: Option<u32>,
     ) -> Result<Self, TokenizerError> {
-        let spellings = metadata.strings("tokenizer.ggml.tokens")?;
-        let count = spellings.len();
+        let count = tokens.len();
         if count == 0 || count >= Symbol::UNKNOWN as usize {
             return Err(TokenizerError::Invalid(format!("it has {count} tokens")));
         }
-        let numbers: Vec<i32> = metadata.find("tokenizer.ggml.token_type")?.unwrap_or_default();
-        if !numbers.is_empty() && numbers.len() != count {
-            let why = format!("{count} tokens, but {} token types", numbers.len());
-            return Err(TokenizerError::Invalid(why));
-        }
-        let unknown = metadata.find::<u32>("tokenizer.ggml.unknown_token_id")?.filter(|&id| (id as usize) < count);
-
         let mut vocabulary = Self {
             spelling,
             kinds: Vec::with_capacity(count),
@@ -82,17 +75,33 @@ impl Vocabulary {
             plain: HashMap::with_capacity(count),
             byte_ids: [None; 256],
             token_bytes_max: 0,
-            unknown,
+            unknown: unknown.filter(|&id| (id as usize) < count),
         };
-        for (id, spelled) in spellings.enumerate() {
-            let id = id as u32;
-            let mut kind = numbers.get(id as usize).map_or(Kind::Normal, |&number| Kind::from_number(number));
-            if is_control(id, spelled) {
-                kind = Kind::Control;
-            }
-            vocabulary.add(id, spelled, kind);
+        for (id, (spelled, kind)) in (0..).zip(tokens) {
+            vocabulary.add(id, spelled.as_ref(), kind);
         }
         Ok(vocabulary)
+    }
+
+    /// Reads `tokenizer.ggml.tokens` and `token_type`. Tokens in `control` are so whatever the file says.
+    pub fn read(
+        metadata: &Metadata,
+        spelling: Spelling,
+        is_control: impl Fn(u32, &[u8]) -> bool,
+    ) -> Result<Self, TokenizerError> {
+        let spellings = metadata.strings("tokenizer.ggml.tokens")?;
+        let count = spellings.len();
+        let numbers: Vec<i32> = metadata.find("tokenizer.ggml.token_type")?.unwrap_or_default();
+        if !numbers.is_empty() && numbers.len() != count {
+            let why = format!("{count} tokens, but {} token types", numbers.len());
+            return Err(TokenizerError::Invalid(why));
+        }
+        let unknown = metadata.find::<u32>("tokenizer.ggml.unknown_token_id")?;
+        let tokens = spellings.enumerate().map(|(id, spelled)| {
+            let kind = numbers.get(id).map_or(Kind::Normal, |&number| Kind::from_number(number));
+            (spelled, if is_control(id as u32, spelled) { Kind::Control } else { kind })
+        });
+        Self::new(spelling, tokens, unknown)
     }
 
     fn add(&mut self, id: u32, spelled: &[u8], kind: Kind) {
@@ -234,7 +243,7 @@ fn push_spaced(spelled: &[u8], bytes: &mut Vec<u8>) {
 }
 
 /// The byte that `<0x0A>` stands for.
-fn spelled_byte(spelled: &[u8]) -> Option<u8> {
+pub(super) fn spelled_byte(spelled: &[u8]) -> Option<u8> {
     let digits = spelled.strip_prefix(b"<0x")?.strip_suffix(b">")?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 2 && !digits.starts_with('+'))?;
     u8::from_str_radix(digits, 16).ok()

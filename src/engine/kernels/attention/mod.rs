@@ -26,6 +26,7 @@ use crate::engine::{blocks::BLOCK_TOKENS, kv_cache::PagedHead};
 use matrix::{Matrix, Tile, widen};
 use product::{Start, To, product, rows_at};
 pub(super) use quantise::quantise;
+pub(super) use softmax::soft_cap;
 use softmax::soften;
 
 /// Tokens of a chunk.

@@ -92,6 +92,11 @@ impl<D: Dot> Lanes for Avx2<D> {
     const ROWS_MAX: usize = 2;
 
     #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> [__m256; 2] {
         unsafe { [_mm256_set1_ps(x); 2] }
     }

@@ -20,6 +20,9 @@ pub(super) trait Lanes: Copy {
     /// Rows of activations that a kernel takes at once at most: as many as the tier's registers hold sums of.
     const ROWS_MAX: usize;
 
+    /// Asks for the cache line at `from`, which may be any address.
+    unsafe fn prefetch(from: *const u8);
+
     unsafe fn splat(x: f32) -> Self::F;
     /// Sixteen floats.
     unsafe fn load(from: *const f32) -> Self::F;

@@ -21,6 +21,8 @@ impl Lanes for Scalar {
     type B = B;
     const ROWS_MAX: usize = 1;
 
+    unsafe fn prefetch(_: *const u8) {}
+
     unsafe fn splat(x: f32) -> F {
         [x; LANES]
     }

@@ -1,8 +1,16 @@
 use std::num::NonZeroUsize;
 
-use candle_core::quantized::GgmlDType::{self, *};
+use candle_core::{
+    Device, Tensor,
+    quantized::{GgmlDType, QTensor},
+};
 
 use super::*;
+use crate::engine::{
+    kernels::matmul::Input,
+    layers::{Operand, Rows},
+    memory::Arena,
+};
 
 /// A matrix of `outputs` rows of `inputs` values, as a file holds it and as floats.
 fn matrix(dtype: GgmlDType, outputs: usize, inputs: usize, phase: f32) -> (Vec<u8>, Vec<f32>) {
@@ -13,105 +21,163 @@ fn matrix(dtype: GgmlDType, outputs: usize, inputs: usize, phase: f32) -> (Vec<u
     (tensor.data().unwrap().into_owned(), floats)
 }
 
-fn activations(rows: usize, width: usize) -> Rows {
-    let mut x = Rows::default();
-    x.reset(rows, width);
-    x.values_mut().iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32 * 0.71).cos());
+fn activation(row: usize, column: usize) -> f32 {
+    (row as f32 * 31.0 + column as f32 * 0.71).cos()
+}
+
+fn operand(rows: usize, width: usize, forms: Forms) -> Operand {
+    let mut x = Operand::default();
+    x.reset(rows, width, forms);
     x
 }
 
 fn team(threads: usize) -> Team {
-    Team::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+    Team::with_limit(NonZeroUsize::new(threads).unwrap(), || NonZeroUsize::MAX).unwrap()
+}
+
+/// The products of `rows` rows, and what `Then::Add` makes of ones.
+fn products(linear: &Linear, team: &Team, rows: usize) -> (Rows, Rows) {
+    let mut x = operand(rows, linear.inputs(), linear.forms());
+    let (mut out, mut sum) = (Rows::default(), Rows::default());
+    out.reset(rows, linear.outputs());
+    sum.reset(rows, linear.outputs());
+    sum.values_mut().fill(1.0);
+    {
+        // SAFETY: each stage writes what no other chunk of it reads or writes.
+        let (x, out, sum) = unsafe { (x.share(), out.share(), sum.share()) };
+        team.run(|crew| {
+            x.fill(crew, |row, values| (0..).zip(values).for_each(|(i, value)| *value = activation(row, i)));
+            linear.forward(crew, &x, Then::Store, &out);
+            linear.forward(crew, &x, Then::Add, &sum);
+        });
+    }
+    (out, sum)
 }
 
 /// Products in f64, and how far from them quantised activations may be.
 #[track_caller]
-fn check(dtype: GgmlDType, heights: &[usize], inputs: usize) {
-    let matrices: Vec<_> = heights.iter().enumerate().map(|(i, h)| matrix(dtype, *h, inputs, i as f32)).collect();
-    let outputs: usize = heights.iter().sum();
+fn check(matrices: &[(TensorType, GgmlDType, usize)], inputs: usize) {
+    let written: Vec<_> = matrices
+        .iter()
+        .enumerate()
+        .map(|(i, (_, dtype, outputs))| matrix(*dtype, *outputs, inputs, i as f32))
+        .collect();
+    let outputs: usize = matrices.iter().map(|m| m.2).sum();
     let bias: Vec<f32> = (0..outputs).map(|i| i as f32).collect();
-    let build = |threads| {
-        let builder = LinearBuilder::new(inputs);
-        let builder = matrices.iter().try_fold(builder, |b, (data, _)| b.matrix(dtype, data)).unwrap();
-        builder.build(threads, Some(bias.clone())).unwrap()
+    let build = |team: &Team| {
+        let mut arena = Arena::default();
+        let mut builder = LinearBuilder::new(team, &mut arena, inputs);
+        for ((dtype, ..), (data, _)) in matrices.iter().zip(&written) {
+            builder = builder.matrix(*dtype, data).unwrap();
+        }
+        builder.build(Some(bias.clone()))
     };
-    let weights = matrices.iter().flat_map(|(_, floats)| floats.chunks_exact(inputs));
-    let weights: Vec<_> = weights.collect();
+    let weights: Vec<&[f32]> = written.iter().flat_map(|(_, floats)| floats.chunks_exact(inputs)).collect();
     // A step of 1/127 of the largest activation, times inputs that add up like a random walk.
-    let exact = matches!(dtype, F32 | F16 | BF16);
+    let exact = matrices.iter().all(|(dtype, ..)| dtype.block_len() == 1);
     let tolerance = if exact { 1e-4 } else { 0.2 / 127.0 * (inputs as f64).sqrt() * 3.0 };
-    for rows in [1, 2, 5, 28, 29, 57] {
-        let mut x = activations(rows, inputs);
+    for rows in [1, 2, 5, 64, 67] {
         let mut first: Option<Vec<u32>> = None;
         for threads in 1..=3 {
-            let (linear, team) = (build(threads), team(threads));
-            let mut out = Rows::default();
-            linear.forward(&team, &mut x, Then::Store, &mut out);
-            let what = format!("{dtype:?}, {heights:?} x {inputs}, {rows} rows, {threads} threads");
+            let team = team(threads);
+            let (out, sum) = products(&build(&team), &team, rows);
+            let what = format!("{matrices:?} x {inputs}, {rows} rows, {threads} threads");
             for row in 0..rows {
                 for (output, weights) in weights.iter().enumerate() {
-                    let sum: f64 = x.row(row).iter().zip(*weights).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                    let product = |(i, w): (usize, &f32)| f64::from(activation(row, i)) * f64::from(*w);
+                    let exact: f64 = weights.iter().enumerate().map(product).sum();
                     let found = f64::from(out.row(row)[output] - bias[output]);
-                    assert!((found - sum).abs() < tolerance, "{what}: row {row}, output {output}: {found}, not {sum}");
+                    assert!(
+                        (found - exact).abs() < tolerance,
+                        "{what}: row {row}, output {output}: {found}, not {exact}"
+                    );
+                    let added = out.row(row)[output] + 1.0;
+                    assert_eq!(sum.row(row)[output], added, "{what}");
                 }
             }
             let bits: Vec<u32> = out.values().iter().map(|x| x.to_bits()).collect();
             assert_eq!(first.get_or_insert_with(|| bits.clone()), &bits, "{what}");
-
-            let mut sum = activations(rows, outputs);
-            let before = sum.values().to_vec();
-            linear.forward(&team, &mut x, Then::Add, &mut sum);
-            for ((before, product), sum) in before.iter().zip(out.values()).zip(sum.values()) {
-                assert!((before + product - sum).abs() <= 1e-4 * (1.0 + sum.abs()), "{what}");
-            }
         }
     }
-    let linear = build(2);
+    let linear = build(&team(2));
     for (output, weights) in weights.iter().enumerate() {
         let mut row = vec![0.0; inputs];
         linear.weight_row(output, &mut row);
-        assert_eq!(row, *weights, "{dtype:?}: row {output}");
+        assert_eq!(row, *weights, "{matrices:?}: row {output}");
     }
 }
 
 #[test]
 fn products_are_the_sums_whatever_the_rows_and_threads() {
-    for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
-        check(dtype, &[32, 16], 256);
-    }
-    for dtype in [F16, Q4_0, Q8_0] {
-        check(dtype, &[37], 96);
-    }
-    check(Q4K, &[5, 90], 512);
+    check(&[(TensorType::Q4K, GgmlDType::Q4K, 37), (TensorType::Q6K, GgmlDType::Q6K, 16)], 512);
+    check(&[(TensorType::Q8_0, GgmlDType::Q8_0, 5), (TensorType::F16, GgmlDType::F16, 40)], 96);
+    check(&[(TensorType::Q4K, GgmlDType::Q4K, 16), (TensorType::Q5_0, GgmlDType::Q5_0, 16)], 256);
+    check(&[(TensorType::F32, GgmlDType::F32, 33)], 7);
 }
 
 #[test]
-fn matrices_of_different_types_lie_side_by_side() {
-    let ((a, a_floats), (b, b_floats)) = (matrix(Q4K, 20, 256, 0.0), matrix(Q6K, 12, 256, 1.0));
-    let builder = LinearBuilder::new(256).matrix(Q4K, &a).unwrap().matrix(Q6K, &b).unwrap();
-    let linear = builder.build(2, None).unwrap();
-    assert_eq!(linear.outputs(), 32);
-    for (output, weights) in a_floats.chunks_exact(256).chain(b_floats.chunks_exact(256)).enumerate() {
-        let mut row = vec![0.0; 256];
-        linear.weight_row(output, &mut row);
-        assert_eq!(row, weights);
+fn gate_and_up_come_together() {
+    let (inputs, outputs, rows) = (256, 40, 70);
+    let team = team(2);
+    let (gate, up) = (matrix(GgmlDType::Q4K, outputs, inputs, 0.0), matrix(GgmlDType::Q6K, outputs, inputs, 1.0));
+    let mut arena = Arena::default();
+    let builder = LinearBuilder::new(&team, &mut arena, inputs);
+    let linear = builder.matrix(TensorType::Q4K, &gate.0).unwrap().matrix(TensorType::Q6K, &up.0).unwrap().build(None);
+    let (expected, _) = products(&linear, &team, rows);
+    let (mut x, mut out) = (operand(rows, inputs, linear.forms()), Rows::default());
+    out.reset(rows, 2 * outputs);
+    {
+        // SAFETY: each stage writes what no other chunk of it reads or writes.
+        let (x, out) = unsafe { (x.share(), out.share()) };
+        team.run(|crew| {
+            x.fill(crew, |row, values| (0..).zip(values).for_each(|(i, value)| *value = activation(row, i)));
+            linear.gated(crew, &x, |row, first, gate, up| {
+                out.part_mut(row, first..first + gate.len()).copy_from_slice(gate);
+                out.part_mut(row, outputs + first..outputs + first + up.len()).copy_from_slice(up);
+            });
+        });
+    }
+    assert_eq!(out.values(), expected.values());
+}
+
+#[test]
+fn parts_cover_all_outputs_once() {
+    let team = team(3);
+    let (data, _) = matrix(GgmlDType::Q8_0, 300, 32, 0.0);
+    let mut arena = Arena::default();
+    let linear = LinearBuilder::new(&team, &mut arena, 32).matrix(TensorType::Q8_0, &data).unwrap().build(None);
+    for parts in [1, 2, 7, 100] {
+        let mut x = operand(2, 32, Forms::default().with(Input::Blocks32));
+        // SAFETY: each stage writes what no other chunk of it reads or writes.
+        let x = unsafe { x.share() };
+        let seen = std::sync::Mutex::new(Vec::new());
+        team.run(|crew| {
+            x.quantise(crew);
+            linear.products_in_parts(crew, &x, parts, |part, row, first, products| {
+                assert!(part < parts);
+                seen.lock().unwrap().extend((first..first + products.len()).map(|output| (row, output)));
+            });
+        });
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort();
+        assert!(seen.into_iter().eq((0..2).flat_map(|row| (0..300).map(move |output| (row, output)))));
     }
 }
 
 #[test]
 fn bad_matrices_are_refused() {
-    let words = vec![0u32; 64];
-    // SAFETY: any bytes are bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), 256) };
-    let refused = |inputs, dtype, data| LinearBuilder::new(inputs).matrix(dtype, data).err().map(|e| e.0);
-    for (inputs, dtype, data, why) in [
-        (100, Q4K, bytes, "not whole blocks"),
-        (0, F32, bytes, "not whole blocks"),
-        (32, Q8_0, &bytes[..35], "are not rows of 34 bytes"),
-        (32, Q8_0, &bytes[..0], "are not rows of 34 bytes"),
-        (4, F32, &bytes[1..17], "not aligned"),
+    let team = team(1);
+    let refused = |inputs, dtype, data: &[u8]| {
+        LinearBuilder::new(&team, &mut Arena::default(), inputs).matrix(dtype, data).err().map(|e| e.0)
+    };
+    for (inputs, dtype, bytes, why) in [
+        (100, TensorType::Q4K, 256, "not whole blocks"),
+        (0, TensorType::F32, 256, "not whole blocks"),
+        (32, TensorType::Q8_0, 35, "are not rows of 34 bytes"),
+        (32, TensorType::Q8_0, 0, "are not rows of 34 bytes"),
+        (256, TensorType::Iq1S, 50, "there are no kernels for iq1_s"),
     ] {
-        let found = refused(inputs, dtype, data).unwrap_or_default();
+        let found = refused(inputs, dtype, &vec![0; bytes]).unwrap_or_default();
         assert!(found.contains(why), "{found:?}");
     }
 }
