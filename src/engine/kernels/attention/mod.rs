@@ -5,15 +5,15 @@
 //! that score, and the sum of the weights. Records of chunks are merged in order (online softmax: Milakov & Gimelshein
 //! 2018; split keys: Dao et al., Flash-Decoding, 2023).
 //!
-//! Keys and values are widened a tile at a time, once for all queries, then multiplied as matrices. Every sum of a
-//! query is made in the same order whatever queries run beside it and whichever tile of the product it falls into, so
+//! A tile of keys or values is multiplied as a matrix; with many queries it is widened before. Every sum of a query is made in the same order whatever queries run beside it and whichever tile of the product it falls into, so
 //! its record depends neither on the batch, nor on how its prompt was cut, nor on threads.
 
+mod matrix;
 mod product;
+mod quantise;
 mod softmax;
 #[cfg(test)]
 mod tests;
-mod widen;
 
 use std::{
     alloc::{self, Layout},
@@ -23,11 +23,11 @@ use std::{
 
 use super::simd::Simd;
 use crate::engine::{blocks::BLOCK_TOKENS, kv_cache::PagedHead};
-use product::{Start, product, rows_at};
+use matrix::{Matrix, Tile, widen};
+use product::{Start, To, product, rows_at};
+pub(super) use quantise::quantise;
 pub(super) use softmax::soft_cap;
 use softmax::soften;
-pub(super) use widen::quantise;
-use widen::{widen_keys, widen_values};
 
 /// Tokens of a chunk.
 pub const CHUNK_TOKENS: usize = 512;
@@ -116,14 +116,15 @@ struct Group {
     seen: Range<usize>,
 }
 
+/// Up to so many queries a tile is widened as it is read; for more it is widened once.
+const DIRECT_QUERIES_MAX: usize = 8;
+
 /// # Safety
 /// The CPU has the features of `S`; as [`Kernels::attend`](super::Kernels::attend) asserts: head dimension, number of
 /// queries and length of `records` fit, and the cache holds every position up to the largest.
 #[inline(always)]
 pub(super) unsafe fn attend<S: Simd>(ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
-    let (head, dim) = (ask.head, ask.head.dim());
-    let record = record_len(dim);
-    let count = ask.positions.len();
+    let (head, dim, count) = (ask.head, ask.head.dim(), ask.positions.len());
     let mut groups: [Group; QUERIES_MAX] = array::from_fn(|_| Group { queries: 0..0, seen: 0..0 });
     let (mut used, mut first) = (0, 0);
     while first < count {
@@ -133,47 +134,90 @@ pub(super) unsafe fn attend<S: Simd>(ask: &Ask, space: &mut Workspace, records: 
         used += 1;
     }
     let groups = &groups[..used];
+    let direct = count <= DIRECT_QUERIES_MAX;
     let all = ask.seen_by(0..count);
     let tiles = all.start / BLOCK_TOKENS..all.end.div_ceil(BLOCK_TOKENS);
     let block = ask.chunk * (CHUNK_TOKENS / BLOCK_TOKENS);
     let Workspace { queries, scores, tile: widened } = space;
 
-    // SAFETY: features by the caller. A query has `dim` values of `STRIDE`, a row of scores 512; the widened tile holds
-    // `dim` rows of keys side by side, or as many rows of values as the block has tokens; records are as asserted.
+    // SAFETY: features by the caller. Tiles have the shapes that `Tile` is told, and `widened` has room for one.
     unsafe {
         for tile in tiles.clone() {
+            // After the last tile of keys come the values.
             let next =
                 if tile + 1 < tiles.end { head.keys(block + tile + 1) } else { head.values(block + tiles.start) };
-            widen_keys::<S>(head.keys(block + tile), next, dim, widened);
-            for Group { queries: rows, .. } in groups.iter().filter(|g| part(&g.seen, tile).is_some()) {
-                let to = scores[rows.start].as_mut_ptr().add(tile * BLOCK_TOKENS);
-                let from = queries[rows.start].as_ptr();
-                product::<S>(rows.len(), from, (widened.as_ptr(), BLOCK_TOKENS, dim), (to, STRIDE), Start::Zero);
+            match Tile::keys(head.keys(block + tile), next) {
+                Tile::Halves(keys) if direct => score::<S>(groups, tile, queries, &keys, dim, scores),
+                Tile::Bytes(keys) if direct => score::<S>(groups, tile, queries, &keys, dim, scores),
+                Tile::Halves(keys) => score::<S>(groups, tile, queries, &widen::<S>(&keys, dim, widened), dim, scores),
+                Tile::Bytes(keys) => score::<S>(groups, tile, queries, &widen::<S>(&keys, dim, widened), dim, scores),
             }
         }
-        for Group { queries: rows, seen: together } in groups {
-            for row in rows.clone() {
-                let (peak, sum) = soften::<S>(&mut scores[row], ask.seen(row), together, ask.soft_cap);
-                let tail = &mut records[row * record + dim..][..2];
-                (tail[0], tail[1]) = (peak, sum);
+        for Group { queries, seen: together } in groups {
+            for query in queries.clone() {
+                let (values, tail) = records[query * record_len(dim)..][..record_len(dim)].split_at_mut(dim);
+                (tail[0], tail[1]) = soften::<S>(&mut scores[query], ask.seen(query), together, ask.soft_cap);
                 if together.is_empty() {
-                    records[row * record..][..dim].fill(0.0);
+                    values.fill(0.0);
                 }
             }
         }
         for tile in tiles.clone() {
-            let next = (tile + 1 < tiles.end).then(|| head.values(block + tile + 1));
-            let needed = part(&all, tile).unwrap_or(0..0);
-            widen_values::<S>(head.values(block + tile), next, dim, needed, widened);
-            for Group { queries: rows, seen } in groups {
-                let Some(keys) = part(seen, tile) else { continue };
-                let weights = scores[rows.start].as_ptr().add(tile * BLOCK_TOKENS + keys.start);
-                let values = (widened.as_ptr().add(keys.start * dim), dim, keys.len());
-                let to = records[rows.start * record..].as_mut_ptr();
-                let start = if seen.start / BLOCK_TOKENS == tile { Start::Zero } else { Start::Add };
-                product::<S>(rows.len(), weights, values, (to, record), start);
+            let next = head.values(block + tile.saturating_add(1).min(tiles.end - 1));
+            let written = part(&all, tile).unwrap_or(0..0).end;
+            match Tile::values(head.values(block + tile), next, dim) {
+                Tile::Halves(values) if direct => sum::<S>(groups, tile, scores, &values, records),
+                Tile::Bytes(values) if direct => sum::<S>(groups, tile, scores, &values, records),
+                Tile::Halves(values) => sum::<S>(groups, tile, scores, &widen::<S>(&values, written, widened), records),
+                Tile::Bytes(values) => sum::<S>(groups, tile, scores, &widen::<S>(&values, written, widened), records),
             }
         }
+    }
+}
+
+/// Scores of the queries that see some of a tile's keys; `keys` has the shape (dim, BLOCK_TOKENS).
+///
+/// # Safety
+/// The CPU has the features of `S`.
+#[inline(always)]
+unsafe fn score<S: Simd>(
+    groups: &[Group],
+    tile: usize,
+    queries: &[[f32; STRIDE]; QUERIES_MAX],
+    keys: &impl Matrix<S>,
+    dim: usize,
+    scores: &mut [[f32; STRIDE]; QUERIES_MAX],
+) {
+    for Group { queries: rows, .. } in groups.iter().filter(|g| part(&g.seen, tile).is_some()) {
+        let data = scores[rows.start..rows.end].as_flattened_mut()[tile * BLOCK_TOKENS..].as_mut_ptr();
+        let to = To { data, distance: STRIDE, start: Start::Zero };
+        let from = queries[rows.start..rows.end].as_flattened().as_ptr();
+        // SAFETY: features by the caller; a query has `dim` values of `STRIDE`, a row of scores 512.
+        unsafe { product(rows.len(), from, keys, 0..dim, to) };
+    }
+}
+
+/// Adds a tile's values to the records of the queries that see some of it, or starts them; `values` has the shape
+/// (BLOCK_TOKENS, dim).
+///
+/// # Safety
+/// The CPU has the features of `S`, `records` are as many and as long as the groups say.
+#[inline(always)]
+unsafe fn sum<S: Simd>(
+    groups: &[Group],
+    tile: usize,
+    scores: &[[f32; STRIDE]; QUERIES_MAX],
+    values: &impl Matrix<S>,
+    records: &mut [f32],
+) {
+    let distance = record_len(values.width());
+    for Group { queries: rows, seen } in groups {
+        let Some(keys) = part(seen, tile) else { continue };
+        let start = if seen.start / BLOCK_TOKENS == tile { Start::Zero } else { Start::Add };
+        let data = records[rows.start * distance..rows.end * distance].as_mut_ptr();
+        let from = scores[rows.start..rows.end].as_flattened()[tile * BLOCK_TOKENS..].as_ptr();
+        // SAFETY: features by the caller; a row of scores has those of this tile, a record `width` values.
+        unsafe { product(rows.len(), from, values, keys, To { data, distance, start }) };
     }
 }
 
