@@ -13,6 +13,7 @@ use super::{
 use crate::engine::{
     gguf::TensorType,
     kernels::{kernels, matmul::LANES},
+    memory::Arena,
     team::{Crew, Team},
 };
 
@@ -52,19 +53,20 @@ struct Part {
 /// Collects matrices of the same inputs into one [`Linear`].
 pub struct LinearBuilder<'t> {
     team: &'t Team,
+    arena: &'t mut Arena,
     inputs: usize,
     outputs: usize,
     parts: Vec<Part>,
 }
 
 impl<'t> LinearBuilder<'t> {
-    pub fn new(team: &'t Team, inputs: usize) -> Self {
-        Self { team, inputs, outputs: 0, parts: Vec::new() }
+    pub fn new(team: &'t Team, arena: &'t mut Arena, inputs: usize) -> Self {
+        Self { team, arena, inputs, outputs: 0, parts: Vec::new() }
     }
 
     /// Packs a matrix of whole rows of `inputs` weights, stored as `dtype`.
     pub fn matrix(mut self, dtype: TensorType, data: &[u8]) -> Result<Self, WeightsError> {
-        let matrix = Matrix::pack(self.team, dtype, data, self.inputs)?;
+        let matrix = Matrix::pack(self.team, self.arena, dtype, data, self.inputs)?;
         let first = self.outputs;
         self.outputs += matrix.outputs();
         self.parts.push(Part { first, matrix });

@@ -1,34 +1,33 @@
 //! One matrix of packed weights.
 
-use std::io;
-
-use memmap2::MmapMut;
-
 use super::linear::WeightsError;
 use crate::engine::{
     gguf::TensorType,
     kernels::matmul::{self, Kind, LANES},
+    memory::{Arena, Piece},
     team::{DisjointMut, Team},
 };
 
 /// Panels that are packed at once: some hundred microseconds of work.
 const PACKED_AT_ONCE: usize = 4;
 
-/// Smaller matrices would lose much of a huge page (2 MiB) at their ends.
-#[cfg(target_os = "linux")]
-const HUGE_BYTES_MIN: usize = 16 << 20;
-
 /// Shape (outputs, inputs), in panels of sixteen outputs; those that the last panel has too many are zero.
 pub struct Matrix {
     kind: Kind,
     outputs: usize,
     inputs: usize,
-    panels: MmapMut,
+    panels: Piece,
 }
 
 impl Matrix {
     /// Packs whole rows of `inputs` weights, stored as `dtype`, on the team.
-    pub fn pack(team: &Team, dtype: TensorType, data: &[u8], inputs: usize) -> Result<Self, WeightsError> {
+    pub fn pack(
+        team: &Team,
+        arena: &mut Arena,
+        dtype: TensorType,
+        data: &[u8],
+        inputs: usize,
+    ) -> Result<Self, WeightsError> {
         let kind = Kind::of(dtype).ok_or_else(|| WeightsError(format!("there are no kernels for {dtype}")))?;
         let block = dtype.block_len();
         if inputs == 0 || !inputs.is_multiple_of(block) {
@@ -40,8 +39,7 @@ impl Matrix {
         }
         let outputs = data.len() / row_bytes;
         let (panels, panel_bytes) = (outputs.div_ceil(LANES), kind.panel_bytes(inputs));
-        let mut packed =
-            zeroed(panels * panel_bytes).map_err(|e| WeightsError(format!("no memory to pack it: {e}")))?;
+        let mut packed = arena.allocate(panels * panel_bytes);
         let bytes = DisjointMut::new(&mut packed);
         team.for_each_chunk(panels, PACKED_AT_ONCE, |chunk| {
             for panel in chunk {
@@ -85,15 +83,4 @@ impl Matrix {
         assert!(output < self.outputs && out.len() == self.inputs);
         matmul::unpack_row(self.kind, self.panel(output / LANES), output % LANES, out);
     }
-}
-
-/// Memory of its own, aligned to pages, so that vectors do not lie across cache lines.
-fn zeroed(bytes: usize) -> io::Result<MmapMut> {
-    let memory = MmapMut::map_anon(bytes)?;
-    #[cfg(target_os = "linux")]
-    if bytes >= HUGE_BYTES_MIN {
-        // Fewer look-ups of addresses; what the system makes of the advice is its own business.
-        let _ = memory.advise(memmap2::Advice::HugePage);
-    }
-    Ok(memory)
 }

@@ -1,6 +1,6 @@
 //! Takes keys and tensors out of a model's source, checked against what the model expects of them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use super::{
     LoadError, LoadOptions, Source,
@@ -11,6 +11,7 @@ use crate::engine::{
     gguf::{FromValue, Tensor, TensorType, Value},
     kernels::matmul::Kind,
     layers::{Linear, LinearBuilder, PairStyle, RmsNorm, WeightsError},
+    memory::Arena,
     team::Team,
 };
 
@@ -19,13 +20,15 @@ pub struct Weights<'a> {
     /// Prefix of the architecture's keys.
     architecture: &'static str,
     team: &'a Team,
+    /// Where packed weights go.
+    arena: RefCell<Arena>,
     options: LoadOptions,
 }
 
 impl<'a> Weights<'a> {
-    /// `team` quantises, where that is wanted.
+    /// `team` packs, and quantises where that is wanted.
     pub fn new(source: &'a Source, architecture: &'static str, team: &'a Team, options: LoadOptions) -> Self {
-        Self { source, architecture, team, options }
+        Self { source, architecture, team, arena: RefCell::default(), options }
     }
 
     /// How rotary pairs lie in the weights of the llama family.
@@ -148,7 +151,8 @@ impl<'a> Weights<'a> {
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
-        let mut builder = LinearBuilder::new(self.team, names.inputs);
+        let mut arena = self.arena.borrow_mut();
+        let mut builder = LinearBuilder::new(self.team, &mut arena, names.inputs);
         for part in &names.parts {
             let Matrix { dtype, data } = self.matrix(part, names.inputs)?;
             let refused = |e: WeightsError| LoadError::Weights { tensor: part.name.clone(), why: e.0 };

@@ -9,6 +9,7 @@ use super::*;
 use crate::engine::{
     kernels::matmul::Input,
     layers::{Operand, Rows},
+    memory::Arena,
 };
 
 /// A matrix of `outputs` rows of `inputs` values, as a file holds it and as floats.
@@ -64,7 +65,8 @@ fn check(matrices: &[(TensorType, GgmlDType, usize)], inputs: usize) {
     let outputs: usize = matrices.iter().map(|m| m.2).sum();
     let bias: Vec<f32> = (0..outputs).map(|i| i as f32).collect();
     let build = |team: &Team| {
-        let mut builder = LinearBuilder::new(team, inputs);
+        let mut arena = Arena::default();
+        let mut builder = LinearBuilder::new(team, &mut arena, inputs);
         for ((dtype, ..), (data, _)) in matrices.iter().zip(&written) {
             builder = builder.matrix(*dtype, data).unwrap();
         }
@@ -118,7 +120,8 @@ fn gate_and_up_come_together() {
     let (inputs, outputs, rows) = (256, 40, 70);
     let team = team(2);
     let (gate, up) = (matrix(GgmlDType::Q4K, outputs, inputs, 0.0), matrix(GgmlDType::Q6K, outputs, inputs, 1.0));
-    let builder = LinearBuilder::new(&team, inputs);
+    let mut arena = Arena::default();
+    let builder = LinearBuilder::new(&team, &mut arena, inputs);
     let linear = builder.matrix(TensorType::Q4K, &gate.0).unwrap().matrix(TensorType::Q6K, &up.0).unwrap().build(None);
     let (expected, _) = products(&linear, &team, rows);
     let (mut x, mut out) = (operand(rows, inputs, linear.forms()), Rows::default());
@@ -141,7 +144,8 @@ fn gate_and_up_come_together() {
 fn parts_cover_all_outputs_once() {
     let team = team(3);
     let (data, _) = matrix(GgmlDType::Q8_0, 300, 32, 0.0);
-    let linear = LinearBuilder::new(&team, 32).matrix(TensorType::Q8_0, &data).unwrap().build(None);
+    let mut arena = Arena::default();
+    let linear = LinearBuilder::new(&team, &mut arena, 32).matrix(TensorType::Q8_0, &data).unwrap().build(None);
     for parts in [1, 2, 7, 100] {
         let mut x = operand(2, 32, Forms::default().with(Input::Blocks32));
         // SAFETY: each stage writes what no other chunk of it reads or writes.
@@ -163,7 +167,9 @@ fn parts_cover_all_outputs_once() {
 #[test]
 fn bad_matrices_are_refused() {
     let team = team(1);
-    let refused = |inputs, dtype, data: &[u8]| LinearBuilder::new(&team, inputs).matrix(dtype, data).err().map(|e| e.0);
+    let refused = |inputs, dtype, data: &[u8]| {
+        LinearBuilder::new(&team, &mut Arena::default(), inputs).matrix(dtype, data).err().map(|e| e.0)
+    };
     for (inputs, dtype, bytes, why) in [
         (100, TensorType::Q4K, 256, "not whole blocks"),
         (0, TensorType::F32, 256, "not whole blocks"),
