@@ -7,7 +7,7 @@ use std::{env, error::Error, io::Write, path::Path, sync::Arc};
 use sconce::engine::{
     Engine, EngineConfig,
     blocks::BLOCK_TOKENS,
-    kv_cache::{KvCache, KvType},
+    kv_cache::KvType,
     models::{self, LoadOptions, Source},
     prepare_process,
     request::{Event, GenerateRequest, Prompt},
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = Source::open(Path::new(&path))?;
     let tokenizer = Arc::new(source.tokenizer()?);
     let model = models::load(&source, LoadOptions::new(available_threads()))?;
-    let cache = KvCache::new(model.spec(), CACHE_TOKENS / BLOCK_TOKENS, KvType::F16);
+    let cache = model.new_cache(CACHE_TOKENS / BLOCK_TOKENS, KvType::F16).map_err(|error| error.0)?;
     let engine = Engine::start("example", model, cache, tokenizer, EngineConfig::default())?;
 
     for event in engine.generate(GenerateRequest::new(Prompt::Text(prompt))) {

@@ -19,9 +19,9 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Settings come from flags, else from the environment (SCONCE_HOST, SCONCE_PORT, SCONCE_MODEL, SCONCE_THREADS, SCONCE_CONTEXT,
-SCONCE_KV_MEMORY, SCONCE_RUNNING_MAX, SCONCE_QUANTIZE, SCONCE_KV_TYPE, SCONCE_PREFIX_CACHE, SCONCE_SPECULATION,
-SCONCE_LOOPS, SCONCE_ALLOW_OPEN, SCONCE_CONFIG), else from ./models.toml.
+Settings come from flags, else from the environment (SCONCE_HOST, SCONCE_PORT, SCONCE_MODEL, SCONCE_DEVICE,
+SCONCE_THREADS, SCONCE_CONTEXT, SCONCE_KV_MEMORY, SCONCE_RUNNING_MAX, SCONCE_QUANTIZE, SCONCE_KV_TYPE,
+SCONCE_PREFIX_CACHE, SCONCE_SPECULATION, SCONCE_LOOPS, SCONCE_ALLOW_OPEN, SCONCE_CONFIG), else from ./models.toml.
 
 Exit codes: 0 done, 1 failed while running (port taken, ...), 2 wrong usage, 78 wrong configuration or unusable model file.";
 
@@ -69,6 +69,9 @@ pub struct ModelArgs {
     /// Tokens that prompt and answer may have together [default: what the model was trained for].
     #[arg(short, long, value_name = "TOKENS")]
     pub context: Option<i64>,
+    /// What computes: auto, cpu, cuda, cuda:NUMBER or metal [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Compute threads [default: from the CPU quota].
     #[arg(short, long, value_name = "N")]
     pub threads: Option<i64>,
@@ -90,7 +93,7 @@ pub struct ModelArgs {
     /// Share the keys and values of prompts that begin alike [default: true].
     #[arg(long, value_name = "BOOL")]
     pub prefix_cache: Option<bool>,
-    /// Guess tokens from the text so far: on, off, or auto, when it pays [default: auto].
+    /// Guess tokens from the text so far: auto, when it pays, or off [default: auto].
     #[arg(long, value_name = "WHEN")]
     pub speculation: Option<String>,
     /// Chat template (Jinja) to use instead of the model's own.
@@ -227,6 +230,7 @@ impl ModelArgs {
             name: self.name,
             path: self.model,
             context: self.context,
+            device: self.device,
             threads: self.threads,
             kv_memory: self.kv_memory.map(Size::Text),
             running_max: self.running_max,

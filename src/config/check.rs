@@ -14,6 +14,7 @@ use super::{
     Config, ConfigError, KvType, Low, LowModel, LowServer, Machine, ModelConfig, ModelSource, Quantize, ServerConfig,
     Size, Speculation, parse_size, show_bytes,
 };
+use crate::engine::device::DeviceChoice;
 
 /// More compute threads than this for each CPU only wait for each other.
 const THREADS_PER_CPU_MAX: usize = 4;
@@ -200,6 +201,7 @@ fn check_model(layers: &Layers) -> Result<ModelConfig, ConfigError> {
         name: check_name(layers, &source)?,
         source,
         context: ranged(layers.model("context", |m| &m.context), 32, 1 << 24)?.map(|n| n as usize),
+        device: check_device(layers)?,
         threads: check_threads(layers)?,
         kv_bytes: check_kv_memory(layers)?,
         running_max: ranged(layers.model("running_max", |m| &m.running_max), 1, 4_096)?.map(|n| n as usize),
@@ -212,10 +214,18 @@ fn check_model(layers: &Layers) -> Result<ModelConfig, ConfigError> {
         prefix_cache: layers.model("prefix_cache", |m| &m.prefix_cache).map(|given| given.value),
         speculation: chosen(
             layers.model("speculation", |m| &m.speculation),
-            &[("auto", Speculation::Auto), ("on", Speculation::On), ("off", Speculation::Off)],
+            &[("auto", Speculation::Auto), ("off", Speculation::Off)],
         )?,
         template,
     })
+}
+
+fn check_device(layers: &Layers) -> Result<Option<DeviceChoice>, ConfigError> {
+    let Some(given) = layers.model("device", |m| &m.device) else { return Ok(None) };
+    match given.value.parse() {
+        Ok(device) => Ok(Some(device)),
+        Err(_) => given.refuse("must be \"auto\", \"cpu\", \"cuda\", \"cuda:NUMBER\" or \"metal\""),
+    }
 }
 
 fn check_threads(layers: &Layers) -> Result<Option<usize>, ConfigError> {
@@ -351,11 +361,12 @@ mod tests {
         check("[server]\nhosts = [\"http://x\"]", &["hosts", "without scheme"]);
         check("[[model]]\nname = \"x\"", &["no path"]);
         check("[[model]]\npath = \"no.gguf\"", &["[[model]] path = \"no.gguf\"", "no such file"]);
-        check("[[model]]\npath = \"src\"", &["not a file"]);
+        check(&format!("[[model]]\npath = {HERE:?}\ntemplate = \"src\""), &["template = \"src\"", "not a file"]);
         check(&format!("[[model]]\npath = {HERE:?}\nname = \"a b\""), &["name = \"a b\""]);
         check(&format!("[[model]]\npath = {HERE:?}\ncontext = 1"), &["context = 1", "32 to"]);
         check(&format!("[[model]]\npath = {HERE:?}\nkv_memory = 1.5"), &["models.toml:3:"]);
         let model = |line: &str, parts: &[&str]| check(&format!("[[model]]\npath = {HERE:?}\n{line}"), parts);
+        model("device = \"gpu\"", &["device = \"gpu\"", "must be \"auto\"", "cuda:NUMBER"]);
         model("threads = 0", &["threads = 0", "1 to 8", "2 CPUs"]);
         model("threads = 9", &["threads = 9", "1 to 8"]);
         model("kv_memory = \"63 KiB\"", &["63 KiB", "64 KiB to 8 GiB"]);
@@ -364,7 +375,7 @@ mod tests {
         model("gap_ms = 0", &["gap_ms = 0", "1 to 60000"]);
         model("quantize = \"q5_k\"", &["quantize = \"q5_k\"", "must be \"q8_0\" or \"q4_k\""]);
         model("kv_type = \"f32\"", &["kv_type = \"f32\"", "must be \"f16\" or \"q8_0\""]);
-        model("speculation = \"maybe\"", &["speculation", "must be \"auto\" or \"on\" or \"off\""]);
+        model("speculation = \"maybe\"", &["speculation", "must be \"auto\" or \"off\""]);
         model("speculation = true", &["models.toml:3:", "string"]);
         model("prefix_cache = \"off\"", &["models.toml:3:", "boolean"]);
     }
@@ -373,10 +384,11 @@ mod tests {
     fn choices_of_a_model() {
         let file =
             format!("[[model]]\npath = {HERE:?}\nquantize = \"q4_k\"\nspeculation = \"off\"\nprefix_cache = false");
-        let env = [("SCONCE_KV_TYPE", "q8_0"), ("SCONCE_SPECULATION", "on")];
+        let env = [("SCONCE_KV_TYPE", "q8_0"), ("SCONCE_SPECULATION", "auto"), ("SCONCE_DEVICE", "cuda:1")];
         let model = load(Low::default(), &env, &file).unwrap().model;
         assert_eq!((model.quantize, model.kv_type), (Some(Quantize::Q4K), Some(KvType::Q8_0)));
-        assert_eq!((model.speculation, model.prefix_cache), (Some(Speculation::On), Some(false)));
+        assert_eq!((model.speculation, model.prefix_cache), (Some(Speculation::Auto), Some(false)));
+        assert_eq!(model.device, Some(DeviceChoice::Cuda(1)));
         let error = load(Low::default(), &[("SCONCE_KV_TYPE", "q4")], "").unwrap_err();
         assert_eq!(error, "SCONCE_KV_TYPE = \"q4\": must be \"f16\" or \"q8_0\"");
     }

@@ -41,6 +41,7 @@ pub struct LowModel {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub context: Option<i64>,
+    pub device: Option<String>,
     pub threads: Option<i64>,
     pub kv_memory: Option<Size>,
     pub running_max: Option<i64>,
@@ -66,13 +67,14 @@ pub fn parse(text: &str) -> Result<Low, toml::de::Error> {
 }
 
 /// Names of the environment variables that are read, beside `SCONCE_CONFIG` and `SCONCE_LOG` of the command line.
-pub const VARIABLES: [&str; 13] = [
+pub const VARIABLES: [&str; 14] = [
     "SCONCE_HOST",
     "SCONCE_PORT",
     "SCONCE_ALLOW_OPEN",
     "SCONCE_LOOPS",
     "SCONCE_MODEL",
     "SCONCE_CONTEXT",
+    "SCONCE_DEVICE",
     "SCONCE_THREADS",
     "SCONCE_KV_MEMORY",
     "SCONCE_RUNNING_MAX",
@@ -108,6 +110,7 @@ pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Low
     let model = LowModel {
         path: text("SCONCE_MODEL").map(PathBuf::from),
         context: integer("SCONCE_CONTEXT")?,
+        device: text("SCONCE_DEVICE"),
         threads: integer("SCONCE_THREADS")?,
         kv_memory: text("SCONCE_KV_MEMORY").map(Size::Text),
         running_max: integer("SCONCE_RUNNING_MAX")?,

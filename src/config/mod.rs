@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use crate::engine::device::DeviceChoice;
 use check::Layers;
 pub use low::{Low, LowModel, LowServer, Size, VARIABLES, from_environment, parse_size};
 pub use machine::{Machine, available_bytes};
@@ -61,6 +62,8 @@ pub struct ModelConfig {
     pub source: ModelSource,
     /// Positions to serve; `None`: what the model was trained for, as far as the KV memory goes.
     pub context: Option<usize>,
+    /// What computes; `None`: the best that there is.
+    pub device: Option<DeviceChoice>,
     /// Compute threads; `None`: from the CPU quota.
     pub threads: Option<usize>,
     /// Bytes of KV cache; `None`: chosen by model and context.
@@ -98,10 +101,9 @@ pub enum KvType {
 /// `speculation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculation {
-    Off,
-    On,
     /// When it pays.
     Auto,
+    Off,
 }
 
 /// Where the weights come from.

@@ -2,7 +2,10 @@
 //!
 //! Tokens run flat with a position each; only attention looks at [`Segment`]s. Knows no sampling and no text.
 
-use super::blocks::BlockId;
+use super::{
+    blocks::{BLOCK_TOKENS, BlockId},
+    models::ForwardError,
+};
 
 /// A run of consecutive tokens of one sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,5 +66,24 @@ impl Batch {
 
     pub fn rows(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Whether a model of this vocabulary can compute it with a cache of `blocks`. A batch that names tokens or blocks
+    /// that do not exist is the engine's mistake; better an error than wrong memory.
+    pub fn check(&self, vocabulary: usize, blocks: usize) -> Result<(), ForwardError> {
+        let covered = |s: &Segment| s.rows > 0 && s.start + s.rows <= s.blocks.len() * BLOCK_TOKENS;
+        if self.tokens.iter().any(|t| *t as usize >= vocabulary) {
+            return Err(ForwardError("a token beyond the vocabulary".into()));
+        }
+        if !self.segments.iter().all(covered) || self.sampled.iter().any(|(row, _)| *row >= self.rows()) {
+            return Err(ForwardError("a batch that does not fit together".into()));
+        }
+        if !(1..=vocabulary).contains(&self.choices) {
+            return Err(ForwardError(format!("{} choices of a vocabulary of {vocabulary}", self.choices)));
+        }
+        if self.segments.iter().flat_map(|s| &s.blocks).any(|b| b.0 as usize >= blocks) {
+            return Err(ForwardError("a block beyond the cache".into()));
+        }
+        Ok(())
     }
 }

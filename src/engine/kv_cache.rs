@@ -8,6 +8,7 @@ use std::{marker::PhantomData, slice};
 
 use super::{
     blocks::{BLOCK_TOKENS, BlockId},
+    device::Pages,
     models::Spec,
     process::prefer_huge_pages,
 };
@@ -42,6 +43,8 @@ pub struct KvCache {
     data: Vec<u8>,
     start: usize,
     shape: Shape,
+    /// Where the keys and values are instead, if a device computes.
+    pages: Option<Pages>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +103,18 @@ impl KvCache {
         let start = data.as_ptr().align_offset(HUGE_PAGE_BYTES);
         // Attention reads a few kilobytes here and there over all of it.
         prefer_huge_pages(&mut data[start..]);
-        Self { data, start, shape }
+        Self { data, start, shape, pages: None }
+    }
+
+    /// The cache of a model whose keys and values are in a device's memory: here only their blocks are counted.
+    pub fn on_device(spec: &Spec, pages: Pages) -> Self {
+        let shape = Shape::new(spec, pages.blocks(), KvType::F16);
+        Self { data: Vec::new(), start: 0, shape, pages: Some(pages) }
+    }
+
+    /// What a device computes with.
+    pub fn pages(&self) -> Option<&Pages> {
+        self.pages.as_ref()
     }
 
     /// Bytes that one block takes over all layers.
@@ -113,7 +127,11 @@ impl KvCache {
     }
 
     /// The cache as the threads of a region share it.
+    ///
+    /// # Panics
+    /// If it is in a device's memory.
     pub fn share(&mut self) -> SharedCache<'_> {
+        assert!(self.pages.is_none(), "the cache is in a device's memory");
         SharedCache { data: self.data[self.start..].as_mut_ptr(), shape: self.shape, cache: PhantomData }
     }
 }

@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod chat_template;
 pub mod config;
 pub mod detokenizer;
+pub mod device;
 pub mod error;
 mod executor;
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod matmul;
 mod norm;
 mod portable;
 mod rotate;
+mod sampling;
 mod simd;
 
 use std::sync::OnceLock;
@@ -26,6 +27,7 @@ use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
 use attention::{Ask, QUERIES_MAX, Workspace, record_len};
 pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
+pub use sampling::{RUN, exp};
 
 /// A set of kernels for one kind of CPU.
 pub struct Kernels {
@@ -41,6 +43,9 @@ pub struct Kernels {
     dot_f32: unsafe fn(&[f32], &[f32], &mut [f32]),
     dot_f16: unsafe fn(&[f32], &[f16], &mut [f32]),
     dot_bf16: unsafe fn(&[f32], &[bf16], &mut [f32]),
+    run_maxima: unsafe fn(&[f32], &mut [f32]),
+    weigh: unsafe fn(&[f32], f32, f32, &mut [f32]),
+    run_weights: unsafe fn(&[f32], f32, f32, &mut [f32]),
     matmul: &'static Matmul,
 }
 
@@ -103,6 +108,18 @@ macro_rules! tier {
                 // SAFETY: as above.
                 unsafe { dot::dot_rows::<$simd, bf16>(x, weights, out) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn run_maxima(row: &[f32], maxima: &mut [f32]) {
+                sampling::run_maxima(row, maxima)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn weigh(logits: &[f32], max: f32, inverse: f32, weights: &mut [f32]) {
+                sampling::weigh(logits, max, inverse, weights)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn run_weights(row: &[f32], max: f32, inverse: f32, sums: &mut [f32]) {
+                sampling::run_weights(row, max, inverse, sums)
+            }
             Kernels {
                 name: $name,
                 rms_norm,
@@ -116,6 +133,9 @@ macro_rules! tier {
                 dot_f32,
                 dot_f16,
                 dot_bf16,
+                run_maxima,
+                weigh,
+                run_weights,
                 matmul: &$matmul,
             }
         };
@@ -251,6 +271,27 @@ impl Kernels {
         assert_eq!(x.len(), weights.len() * out.len());
         // SAFETY: features by construction, lengths as asserted.
         unsafe { (self.dot_bf16)(x, weights, out) }
+    }
+
+    /// The largest of each [`RUN`] of logits; NaN if any of it is.
+    pub fn run_maxima(&self, row: &[f32], maxima: &mut [f32]) {
+        assert_eq!(maxima.len(), row.len().div_ceil(RUN));
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.run_maxima)(row, maxima) }
+    }
+
+    /// Probabilities relative to that of the largest logit, `max`, at the temperature `1 / inverse`.
+    pub fn weigh(&self, logits: &[f32], max: f32, inverse: f32, weights: &mut [f32]) {
+        assert_eq!(logits.len(), weights.len());
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.weigh)(logits, max, inverse, weights) }
+    }
+
+    /// As [`weigh`](Self::weigh), added up by [`RUN`].
+    pub fn run_weights(&self, row: &[f32], max: f32, inverse: f32, sums: &mut [f32]) {
+        assert_eq!(sums.len(), row.len().div_ceil(RUN));
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.run_weights)(row, max, inverse, sums) }
     }
 }
 

@@ -144,6 +144,24 @@ impl Rope {
 }
 
 impl Angles {
+    pub fn style(&self) -> PairStyle {
+        self.style
+    }
+
+    /// Cosines and sines, of each pair once: shape (rows, pairs).
+    pub fn once(&self) -> (Vec<f32>, Vec<f32>) {
+        let pairs = self.dimensions / 2;
+        let second = |pair| match self.style {
+            PairStyle::Halves => pairs + pair,
+            PairStyle::Neighbours => 2 * pair + 1,
+        };
+        let once = |twice: &[f32]| {
+            let rows = twice.chunks_exact(self.dimensions);
+            rows.flat_map(|row| (0..pairs).map(move |pair| row[second(pair)])).collect()
+        };
+        (once(&self.cos), once(&self.sin))
+    }
+
     /// Turns one head of row `row`.
     pub fn turn(&self, row: usize, head: &mut [f32]) {
         let at = row * self.dimensions..(row + 1) * self.dimensions;

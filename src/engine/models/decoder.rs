@@ -11,7 +11,7 @@ use super::{
 };
 use crate::engine::{
     batch::{Batch, Want},
-    blocks::{BLOCK_TOKENS, BlockId},
+    blocks::BlockId,
     kernels::kernels,
     kv_cache::{KvCache, KvType, SharedCache},
     layers::{Buffers, Forms, Linear, Operand, RmsNorm, Rows, SharedOperand, SharedRows, Step, Then},
@@ -99,7 +99,9 @@ impl Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
+    /// `file` says how large the weights were before they were packed.
+    pub fn new(parts: Parts, team: Team, file: WeightSizes) -> Self {
+        let weights = parts.packed_sizes(file);
         let mut kinds: Vec<usize> = Vec::new();
         for (layer, block) in parts.blocks.iter().enumerate() {
             if !kinds.iter().any(|kind| attends_alike(block, &parts.blocks[*kind])) {
@@ -129,7 +131,7 @@ impl Model for Decoder {
     }
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
-        check(batch, &self.parts.spec, cache)?;
+        batch.check(self.parts.spec.vocabulary, cache.blocks())?;
         let Self { parts, team, scratch, kinds, partials, .. } = self;
         scratch.reset(parts, batch.rows(), batch.sampled.len());
         let angles: Vec<_> = parts.ropes.iter().map(|rope| rope.angles(&batch.positions)).collect();
@@ -226,22 +228,4 @@ impl Join {
             }
         });
     }
-}
-
-/// A batch that names tokens or blocks that do not exist is the engine's mistake; better an error than wrong memory.
-fn check(batch: &Batch, spec: &Spec, cache: &KvCache) -> Result<(), ForwardError> {
-    let covered = |s: &crate::engine::batch::Segment| s.rows > 0 && s.start + s.rows <= s.blocks.len() * BLOCK_TOKENS;
-    if batch.tokens.iter().any(|t| *t as usize >= spec.vocabulary) {
-        return Err(ForwardError("a token beyond the vocabulary".into()));
-    }
-    if !batch.segments.iter().all(covered) || batch.sampled.iter().any(|(row, _)| *row >= batch.rows()) {
-        return Err(ForwardError("a batch that does not fit together".into()));
-    }
-    if batch.choices > spec.vocabulary {
-        return Err(ForwardError("more choices than the vocabulary has".into()));
-    }
-    if batch.segments.iter().flat_map(|s| &s.blocks).any(|b| b.0 as usize >= cache.blocks()) {
-        return Err(ForwardError("a block beyond the cache".into()));
-    }
-    Ok(())
 }

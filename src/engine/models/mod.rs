@@ -35,9 +35,10 @@ use weights::Weights;
 use super::{
     batch::Batch,
     chat_template::TemplateError,
+    device::{self, DeviceChoice, DeviceError},
     gguf::{GgufError, TensorType},
     hf::DirectoryError,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvType},
     team::Team,
     tokenizer::TokenizerError,
 };
@@ -96,6 +97,19 @@ pub trait Model: Send {
 
     /// Sequences that it is fast with side by side; any number if `None`.
     fn width_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// A cache of `blocks` blocks, in the memory of the device that computes.
+    ///
+    /// # Errors
+    /// The device has no room for it, or has no such type.
+    fn new_cache(&self, blocks: usize, kind: KvType) -> Result<KvCache, ForwardError> {
+        Ok(KvCache::new(self.spec(), blocks, kind))
+    }
+
+    /// Bytes that are free where the cache will be, if that is not the system's memory.
+    fn cache_bytes_free(&self) -> Option<u64> {
         None
     }
 
@@ -180,7 +194,8 @@ impl Architecture {
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// Threads of the team that computes.
+    pub device: DeviceChoice,
+    /// Threads of the team that computes, where the CPU does.
     pub threads: NonZeroUsize,
     /// Float weights are turned into this.
     pub quantize: Option<Quantize>,
@@ -189,15 +204,18 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// As the files are, for a team of `threads`.
+    /// As the files are, for a team of `threads` on the CPU.
     pub fn new(threads: NonZeroUsize) -> Self {
-        Self { threads, quantize: None, context: None }
+        Self { device: DeviceChoice::Cpu, threads, quantize: None, context: None }
     }
 }
 
-/// Loads a model: weights are read, packed by all threads of its team, and tried once, so that the first request is as
-/// fast as the next. The source is not needed afterwards.
+/// Loads a model: weights are read, packed by all threads of its team or taken to its device, and tried once, so that the
+/// first request is as fast as the next. The source is not needed afterwards.
 pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, LoadError> {
+    if let Some(device) = options.device.open()? {
+        return Ok(Box::new(device::load(source, options, device)?));
+    }
     let architecture = source.architecture()?;
     if let Architecture::Unbatched(unbatched) = architecture {
         return compat::load(unbatched, source, options);
@@ -208,6 +226,18 @@ pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, Loa
     let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(source, options.quantize));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))
+}
+
+/// What the engine must know of a model, by its metadata alone.
+pub fn inspect(source: &Source) -> Result<Spec, LoadError> {
+    let architecture = source.architecture()?;
+    if let Architecture::Unbatched(unbatched) = architecture {
+        return compat::spec(unbatched, source);
+    }
+    // Nothing is packed, so nobody is needed for it.
+    let team = Team::new(NonZeroUsize::MIN).map_err(LoadError::Threads)?;
+    let weights = Weights::new(source, architecture.name(), &team, LoadOptions::new(NonZeroUsize::MIN));
+    Ok(architecture.blueprint(&weights)?.spec)
 }
 
 /// Why a model can't be served. The text says what; the caller adds the path.
@@ -242,6 +272,7 @@ pub enum LoadError {
         key: String,
         why: String,
     },
+    Device(DeviceError),
     Threads(std::io::Error),
 }
 
@@ -252,6 +283,7 @@ impl fmt::Display for LoadError {
             Self::Directory(e) => write!(f, "{e}"),
             Self::Tokenizer(e) => write!(f, "{e}"),
             Self::Template(e) => write!(f, "{e}"),
+            Self::Device(e) => write!(f, "{e}"),
             Self::Architecture(name) => {
                 let known: Vec<_> = Architecture::BATCHED.iter().map(|a| a.name()).collect();
                 write!(f, "architecture {name:?} is not supported; supported are {}", known.join(", "))
@@ -296,4 +328,5 @@ from! {
     Directory(DirectoryError);
     Tokenizer(TokenizerError);
     Template(TemplateError);
+    Device(DeviceError);
 }

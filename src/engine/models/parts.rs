@@ -1,7 +1,7 @@
 //! What a decoder is made of: the layers that a [`Blueprint`] says, with the weights that it names.
 
 use super::{
-    LoadError, Spec,
+    LoadError, Spec, WeightSizes,
     blueprint::{Activation, Blueprint, HeadNorms, SoftCaps},
     layout::VectorName,
     weights::Weights,
@@ -50,6 +50,21 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// What the weights take as they are packed; `file` says the rest.
+    pub fn packed_sizes(&self, file: WeightSizes) -> WeightSizes {
+        let bytes = |block: &Block| -> usize {
+            [&block.qkv, &block.attention_output, &block.gate_up, &block.down].into_iter().map(Linear::bytes).sum()
+        };
+        WeightSizes {
+            layer_bytes: self.blocks.iter().map(bytes).sum::<usize>() as u64,
+            head_bytes: self.embedding.head().bytes() as u64,
+            table_bytes: self.embedding.table_bytes() as u64,
+            ..file
+        }
+    }
+}
+
 /// The table that turns tokens into vectors, and the matrix that turns vectors into logits.
 pub(super) enum Embedding {
     /// One for both.
@@ -65,6 +80,14 @@ impl Embedding {
         match self {
             Self::Tied(both) => both,
             Self::Untied { table, .. } => table,
+        }
+    }
+
+    /// Bytes that the table has by itself.
+    pub fn table_bytes(&self) -> usize {
+        match self {
+            Self::Tied(_) => 0,
+            Self::Untied { table, .. } => table.bytes(),
         }
     }
 
