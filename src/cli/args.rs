@@ -60,7 +60,7 @@ pub struct CommonArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// GGUF file to load [default: the embedded demo model].
+    /// GGUF file or Hugging Face directory to load [default: the embedded demo model].
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Name of the model for clients [default: the file's name].

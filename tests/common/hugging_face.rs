@@ -101,6 +101,7 @@ impl Tiny {
                 put("attn_logit_softcapping", Value::Null);
                 put("final_logit_softcapping", Value::Null);
             }
+            SmolLm3 => put("no_rope_layer_interval", json!(4)),
             Granite => GRANITE_SCALES.iter().for_each(|(key, _, scale)| put(key, json!(scale))),
             _ => {}
         }

@@ -231,6 +231,9 @@ pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, Loa
 /// What the engine must know of a model, by its metadata alone.
 pub fn inspect(source: &Source) -> Result<Spec, LoadError> {
     let architecture = source.architecture()?;
+    if let Architecture::Unbatched(unbatched) = architecture {
+        return compat::spec(unbatched, source);
+    }
     // Nothing is packed, so nobody is needed for it.
     let team = Team::new(NonZeroUsize::MIN).map_err(LoadError::Threads)?;
     let weights = Weights::new(source, architecture.name(), &team, LoadOptions::new(NonZeroUsize::MIN));

@@ -292,6 +292,7 @@ impl Preparation {
                 }
             }
             "Digits" => self.cuts.push(Cut::digits(flag(step, "individual_digits", false))),
+            "Punctuation" if text(step, "behavior") == "Contiguous" => self.cuts.push(Cut::punctuation()),
             "Split" => {
                 let pattern = step.get("pattern");
                 let named = |name: &str| pattern.and_then(|pattern| pattern.get(name)).and_then(Value::as_str);

@@ -5,8 +5,9 @@ use crate::engine::models::{LoadError, LoadOptions, Model, Source};
 
 pub(in crate::engine::models) fn load(
     architecture: Unbatched,
-    _source: &Source,
+    source: &Source,
     _options: LoadOptions,
 ) -> Result<Box<dyn Model>, LoadError> {
+    super::spec(architecture, source)?;
     Err(LoadError::NeedsCompat(architecture.name()))
 }

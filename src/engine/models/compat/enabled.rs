@@ -15,7 +15,7 @@ use candle_transformers::models::{falcon, mixtral, phi, qwen2_moe, stable_lm, st
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::Unbatched;
+use super::{Unbatched, spec};
 use crate::engine::{
     batch::{Batch, Segment, Want},
     blocks::BLOCK_TOKENS,
@@ -26,10 +26,6 @@ use crate::engine::{
 
 /// Logits of the last of some tokens, shape (1, 1, vocabulary) or (1, vocabulary); the number is that of tokens before.
 type Single = Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor> + Send>;
-
-/// Blocks of a model that keeps its keys and values itself: small.
-const KV_HEADS: usize = 1;
-const HEAD_DIM: usize = 16;
 
 struct Compat {
     spec: Spec,
@@ -66,15 +62,8 @@ pub(in crate::engine::models) fn load(
     }
     let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let config = with_defaults(architecture, directory.config())?;
-    let vocabulary = config.get("vocab_size").and_then(Value::as_u64).unwrap_or(0) as usize;
-    let spec = Spec {
-        architecture: architecture.name().into(),
-        layers: 1,
-        kv_heads: KV_HEADS,
-        head_dim: HEAD_DIM,
-        vocabulary,
-        context: source.metadata().usize(&format!("{}.context_length", architecture.name()))?,
-    };
+    let spec = spec(architecture, source)?;
+    let vocabulary = spec.vocabulary;
     let recipe = Recipe { architecture, config, weights };
     let single = recipe.make().map_err(|why| LoadError::Value { key: "config.json".into(), why })?;
     let mut model = Compat { spec, recipe, single, held: Vec::new(), written: Vec::new() };

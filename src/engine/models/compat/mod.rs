@@ -6,6 +6,9 @@ mod disabled;
 #[cfg(feature = "compat")]
 mod enabled;
 
+use serde_json::Value;
+
+use super::{LoadError, Source, Spec};
 #[cfg(not(feature = "compat"))]
 pub(super) use disabled::load;
 #[cfg(feature = "compat")]
@@ -38,4 +41,20 @@ impl Unbatched {
             Self::Qwen2Moe => "qwen2moe",
         }
     }
+}
+
+/// What the engine must know of such a model. It keeps its keys and values itself, so those of the engine's cache are few.
+pub(super) fn spec(architecture: Unbatched, source: &Source) -> Result<Spec, LoadError> {
+    let name = architecture.name();
+    // Only directories are of these architectures; a GGUF file that says so has other tensors.
+    let Source::Directory(directory) = source else { return Err(LoadError::Architecture(name.into())) };
+    let vocabulary = directory.config().get("vocab_size").and_then(Value::as_u64).unwrap_or(0);
+    Ok(Spec {
+        architecture: name.into(),
+        layers: 1,
+        kv_heads: 1,
+        head_dim: 16,
+        vocabulary: vocabulary as usize,
+        context: source.metadata().usize(&format!("{name}.context_length"))?,
+    })
 }
