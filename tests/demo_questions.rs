@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sconce::demo;
 use sconce::engine::chat_template::ChatTemplate;
 use sconce::engine::gguf::Gguf;
-use sconce::engine::kv_cache::KvCache;
+use sconce::engine::kv_cache::{KvCache, KvType};
 use sconce::engine::models::{self, LoadOptions, Source};
 use sconce::engine::request::{Event, FinishReason, GenerateRequest, Prompt};
 use sconce::engine::{Engine, EngineConfig, Generation};

@@ -4,16 +4,11 @@
 
 mod common;
 
-use std::{
-    fs,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-};
+use std::{fs, num::NonZeroUsize};
 
 use candle_core::{DType, Device, Tensor, quantized::GgmlDType};
 use common::{
-    hugging_face::safetensors,
+    hugging_face::{Folder, safetensors},
     tiny::{Random, Tiny},
 };
 use sconce::engine::{
@@ -26,25 +21,6 @@ use sconce::engine::{
 use serde_json::{Value, json};
 
 const POSITIONS: usize = 60;
-
-/// A folder that goes when the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("hf-{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn directory(tiny: Tiny, name: &str, dtype: DType) -> (Folder, Source) {
     let folder = Folder::new(name);
@@ -85,12 +61,12 @@ fn check_same_logits(tiny: Tiny, name: &str) {
 
 #[test]
 fn both_forms_of_a_model_give_the_same_logits() {
-    for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
+    for architecture in Architecture::BATCHED {
         check_same_logits(Tiny::new(architecture), architecture.name());
     }
     check_same_logits(Tiny { tied: false, ..Tiny::new(Architecture::Qwen3) }, "untied");
     let mistral = Tiny { window: Some(24), rope_factors: false, ..Tiny::new(Architecture::Llama) };
-    let _ = mistral;
+    check_same_logits(mistral, "mistral");
 }
 
 #[test]

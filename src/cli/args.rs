@@ -93,7 +93,7 @@ pub struct ModelArgs {
     /// Share the keys and values of prompts that begin alike [default: true].
     #[arg(long, value_name = "BOOL")]
     pub prefix_cache: Option<bool>,
-    /// Guess tokens from the text so far: on, off, or auto, when it pays [default: auto].
+    /// Guess tokens from the text so far: auto, when it pays, or off [default: auto].
     #[arg(long, value_name = "WHEN")]
     pub speculation: Option<String>,
     /// Chat template (Jinja) to use instead of the model's own.

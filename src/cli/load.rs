@@ -22,7 +22,7 @@ use crate::{
         chat_template::ChatTemplate,
         gguf::Gguf,
         kv_cache::KvType,
-        models::{self, LoadError, LoadOptions, Model, Source},
+        models::{self, LoadError, LoadOptions, Model, Source, Spec},
         team,
         tokenizer::{Markup, Special, Tokenizer},
     },
@@ -66,28 +66,37 @@ impl InMemory {
 }
 
 /// A model file that has been opened and understood, but for its weights.
-struct Opened {
+pub struct Opened {
     source: Source,
+    spec: Spec,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    fingerprint: Fingerprint,
+    started: Instant,
 }
 
 /// Loads the model and starts its engine. `given_back` bytes will be free soon: those of the model that it replaces.
 pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result<Loaded, Failure> {
     let model = &config.model;
-    let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read(model, on_progress)?;
+    let opened = open(model)?;
     let mut engine_config = EngineConfig { queue_max: config.server.queue_max, ..EngineConfig::default() };
     engine_config.running_max = model.running_max.unwrap_or(engine_config.running_max);
     engine_config.gap_max = model.gap.unwrap_or(engine_config.gap_max);
-    // A device's memory, or the system's.
-    let available = weights.cache_bytes_free().or_else(available_bytes).map(|bytes| bytes + given_back);
-    let room = Room::plan(model, weights.spec(), engine_config.running_max, available)
-        .map_err(|error| refuse(model, error))?;
+    engine_config.prefix_cache = model.prefix_cache.unwrap_or(engine_config.prefix_cache);
+    if model.speculation == Some(config::Speculation::Off) {
+        engine_config.draft_max = 0;
+    }
+    // Planned before the weights are read: what can't be had is said at once.
+    let left = available_bytes().map(|bytes| (bytes + given_back).saturating_sub(opened.memory_needed()));
+    let room =
+        Room::plan(model, &opened.spec, engine_config.running_max, left).map_err(|error| refuse(model, error))?;
     engine_config.context_max = Some(room.context);
-    info.context = room.context;
 
+    let read = read(model, opened, on_progress)?;
+    let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read;
+    info.context = room.context;
     let summary = summary(model, &info, weights.spec().context, &room, threads);
-    let cache = weights.new_cache(room.blocks, KvType::F16).map_err(|error| refuse(model, error.0))?;
+    let cache = weights.new_cache(room.blocks, kv_type(model)).map_err(|error| refuse(model, error.0))?;
     let engine =
         Engine::start(&model.name, weights, cache, Arc::new(tokenizer), engine_config).map_err(
             |error| match error {
@@ -112,10 +121,8 @@ pub fn load_showing(config: &Config, on_progress: OnProgress) -> Result<Loaded, 
 }
 
 /// Reads and packs a model's weights, and tries them once.
-pub fn read(model: &ModelConfig, on_progress: OnProgress) -> Result<InMemory, Failure> {
-    let start = Instant::now();
-    let fingerprint = Fingerprint::of(model);
-    let Opened { source, tokenizer, template } = open(model)?;
+pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Result<InMemory, Failure> {
+    let Opened { source, tokenizer, template, fingerprint, started, .. } = opened;
     let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
     let quantize = model.quantize.map(|wanted| match wanted {
         config::Quantize::Q8_0 => models::Quantize::Q8_0,
@@ -134,9 +141,9 @@ pub fn read(model: &ModelConfig, on_progress: OnProgress) -> Result<InMemory, Fa
         weights_type: weights_type(&source),
         parameters: sizes.parameters,
         file_bytes: source.file_bytes(),
-        packed_bytes: sizes.layer_bytes + sizes.head_bytes,
+        packed_bytes: sizes.memory_bytes(),
         context: weights.spec().context,
-        load_seconds: start.elapsed().as_secs_f64(),
+        load_seconds: started.elapsed().as_secs_f64(),
         loaded: SystemTime::now(),
     };
     log::info!(
@@ -149,13 +156,21 @@ pub fn read(model: &ModelConfig, on_progress: OnProgress) -> Result<InMemory, Fa
     Ok(InMemory { model: weights, info, threads, tokenizer, template, fingerprint })
 }
 
-/// Memory that [`read`] takes at most, beside that of the process now: packed weights, and the largest tensor as it is
-/// read.
-pub fn memory_needed(model: &ModelConfig) -> Result<u64, Failure> {
-    let source = open(model)?.source;
-    let sizes = || source.tensors().map(|tensor| tensor.bytes as u64);
-    // Packed, a format takes up to a sixth more than in the file.
-    Ok(sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0))
+impl Opened {
+    /// Memory that [`read`] takes at most: packed weights, and the largest tensor as it is read.
+    pub fn memory_needed(&self) -> u64 {
+        let sizes = || self.source.tensors().map(|tensor| tensor.bytes as u64);
+        // Packed, a format takes up to a sixth more than in the file.
+        sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0)
+    }
+}
+
+/// How the model's keys and values are kept.
+pub fn kv_type(model: &ModelConfig) -> KvType {
+    match model.kv_type {
+        None | Some(config::KvType::F16) => KvType::F16,
+        Some(config::KvType::Q8_0) => KvType::Q8_0,
+    }
 }
 
 /// Runs `work` while `on_progress` is told how much of the file has been read.
@@ -176,26 +191,28 @@ fn telling<T>(source: &Source, on_progress: OnProgress, work: impl FnOnce() -> T
 
 /// What a model file is, without loading its weights.
 pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
-    let Opened { source, tokenizer, template } = open(model)?;
-    let architecture = source.architecture().map_err(|error| refuse(model, error))?.name();
-    let context: Option<u32> = source.metadata().find(&format!("{architecture}.context_length")).unwrap_or(None);
+    let Opened { source, spec, tokenizer, template, .. } = open(model)?;
+    let running_max = model.running_max.unwrap_or(EngineConfig::default().running_max);
+    Room::plan(model, &spec, running_max, available_bytes()).map_err(|error| refuse(model, error))?;
     Ok(vec![
-        ("architecture", architecture.to_owned()),
+        ("architecture", spec.architecture),
         ("weights", format!("{} parameters, {}", count(source.parameters()), show_bytes(source.file_bytes()))),
-        ("context", context.map_or("unknown".to_owned(), |n| format!("{n} tokens"))),
+        ("context", format!("{} tokens", spec.context)),
         ("vocabulary", format!("{} tokens", tokenizer.vocabulary())),
         ("chat", if template.is_some() { "has a template" } else { "has no template" }.to_owned()),
     ])
 }
 
-fn open(model: &ModelConfig) -> Result<Opened, Failure> {
+/// Opens a model's file and understands all of it but the weights.
+pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
+    let (started, fingerprint) = (Instant::now(), Fingerprint::of(model));
     let source = match &model.source {
         ModelSource::Demo => Gguf::from_static(demo::MODEL).map(Source::from).map_err(LoadError::from),
         ModelSource::File(path) => Source::open(path),
     }
     .map_err(|error| refuse(model, error))?;
     // Asked first: what can't be served at all needs no look at its tokenizer.
-    source.architecture().map_err(|error| refuse(model, error))?;
+    let spec = models::inspect(&source).map_err(|error| refuse(model, error))?;
     let tokenizer = source.tokenizer().map_err(|error| refuse(model, error))?;
     let template = match &model.template {
         None => source.chat_template(&tokenizer).map_err(|error| refuse(model, error))?,
@@ -205,7 +222,7 @@ fn open(model: &ModelConfig) -> Result<Opened, Failure> {
             Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
         }
     };
-    Ok(Opened { source, tokenizer, template })
+    Ok(Opened { source, spec, tokenizer, template, fingerprint, started })
 }
 
 /// A model that can't be served: its file and why.
@@ -266,8 +283,14 @@ pub fn count(n: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// The embedded model on one thread.
+    pub fn demo() -> Box<dyn Model> {
+        let source = Gguf::from_static(demo::MODEL).unwrap().into();
+        models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap()
+    }
 
     #[test]
     fn counts() {

@@ -161,7 +161,7 @@ impl Reloader {
             return ReloadOutcome::Unchanged;
         }
         let config = Config { server: self.config.server.clone(), ..config };
-        match load::memory_needed(&config.model) {
+        match load::open(&config.model).map(|opened| opened.memory_needed()) {
             Err(failure) => self.keep(&failure),
             Ok(needed) if available.is_none_or(|bytes| bytes >= needed + MEMORY_RESERVE_BYTES) => self.beside(config),
             Ok(needed) => {

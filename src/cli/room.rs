@@ -2,13 +2,10 @@
 //!
 //! Pure: the memory that is left is an argument.
 
+use super::load;
 use crate::{
     config::{ModelConfig, show_bytes},
-    engine::{
-        blocks::BLOCK_TOKENS,
-        kv_cache::{KvCache, KvType},
-        models::Spec,
-    },
+    engine::{blocks::BLOCK_TOKENS, kv_cache::KvCache, models::Spec},
 };
 
 /// KV memory where nobody says otherwise and no machine is too small for it: a long conversation of a small model.
@@ -29,7 +26,7 @@ pub struct Room {
 impl Room {
     /// Takes the memory it is told to, else what is useful within half of what is `available`.
     pub fn plan(model: &ModelConfig, spec: &Spec, running_max: usize, available: Option<u64>) -> Result<Self, String> {
-        let block_bytes = KvCache::block_bytes(spec, KvType::F16) as u64;
+        let block_bytes = KvCache::block_bytes(spec, load::kv_type(model)) as u64;
         let context = model.context.unwrap_or(spec.context);
         if context > spec.context {
             let trained = spec.context;

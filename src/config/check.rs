@@ -214,7 +214,7 @@ fn check_model(layers: &Layers) -> Result<ModelConfig, ConfigError> {
         prefix_cache: layers.model("prefix_cache", |m| &m.prefix_cache).map(|given| given.value),
         speculation: chosen(
             layers.model("speculation", |m| &m.speculation),
-            &[("auto", Speculation::Auto), ("on", Speculation::On), ("off", Speculation::Off)],
+            &[("auto", Speculation::Auto), ("off", Speculation::Off)],
         )?,
         template,
     })
@@ -361,7 +361,7 @@ mod tests {
         check("[server]\nhosts = [\"http://x\"]", &["hosts", "without scheme"]);
         check("[[model]]\nname = \"x\"", &["no path"]);
         check("[[model]]\npath = \"no.gguf\"", &["[[model]] path = \"no.gguf\"", "no such file"]);
-        check("[[model]]\npath = \"src\"", &["not a file"]);
+        check(&format!("[[model]]\npath = {HERE:?}\ntemplate = \"src\""), &["template = \"src\"", "not a file"]);
         check(&format!("[[model]]\npath = {HERE:?}\nname = \"a b\""), &["name = \"a b\""]);
         check(&format!("[[model]]\npath = {HERE:?}\ncontext = 1"), &["context = 1", "32 to"]);
         check(&format!("[[model]]\npath = {HERE:?}\nkv_memory = 1.5"), &["models.toml:3:"]);
@@ -375,7 +375,7 @@ mod tests {
         model("gap_ms = 0", &["gap_ms = 0", "1 to 60000"]);
         model("quantize = \"q5_k\"", &["quantize = \"q5_k\"", "must be \"q8_0\" or \"q4_k\""]);
         model("kv_type = \"f32\"", &["kv_type = \"f32\"", "must be \"f16\" or \"q8_0\""]);
-        model("speculation = \"maybe\"", &["speculation", "must be \"auto\" or \"on\" or \"off\""]);
+        model("speculation = \"maybe\"", &["speculation", "must be \"auto\" or \"off\""]);
         model("speculation = true", &["models.toml:3:", "string"]);
         model("prefix_cache = \"off\"", &["models.toml:3:", "boolean"]);
     }
@@ -384,10 +384,10 @@ mod tests {
     fn choices_of_a_model() {
         let file =
             format!("[[model]]\npath = {HERE:?}\nquantize = \"q4_k\"\nspeculation = \"off\"\nprefix_cache = false");
-        let env = [("SCONCE_KV_TYPE", "q8_0"), ("SCONCE_SPECULATION", "on"), ("SCONCE_DEVICE", "cuda:1")];
+        let env = [("SCONCE_KV_TYPE", "q8_0"), ("SCONCE_SPECULATION", "auto"), ("SCONCE_DEVICE", "cuda:1")];
         let model = load(Low::default(), &env, &file).unwrap().model;
         assert_eq!((model.quantize, model.kv_type), (Some(Quantize::Q4K), Some(KvType::Q8_0)));
-        assert_eq!((model.speculation, model.prefix_cache), (Some(Speculation::On), Some(false)));
+        assert_eq!((model.speculation, model.prefix_cache), (Some(Speculation::Auto), Some(false)));
         assert_eq!(model.device, Some(DeviceChoice::Cuda(1)));
         let error = load(Low::default(), &[("SCONCE_KV_TYPE", "q4")], "").unwrap_err();
         assert_eq!(error, "SCONCE_KV_TYPE = \"q4\": must be \"f16\" or \"q8_0\"");

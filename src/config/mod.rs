@@ -101,10 +101,9 @@ pub enum KvType {
 /// `speculation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speculation {
-    Off,
-    On,
     /// When it pays.
     Auto,
+    Off,
 }
 
 /// Where the weights come from.

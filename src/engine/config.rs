@@ -21,6 +21,8 @@ pub struct EngineConfig {
     pub context_max: Option<usize>,
     /// Tokens of a stream that are guessed and checked in one step where that pays: 7. 0 guesses nothing.
     pub draft_max: usize,
+    /// Whether prompts that begin alike share their keys and values: yes.
+    pub prefix_cache: bool,
 }
 
 impl Default for EngineConfig {
@@ -33,6 +35,7 @@ impl Default for EngineConfig {
             queue_max: 512,
             context_max: None,
             draft_max: DRAFT_MAX,
+            prefix_cache: true,
         }
     }
 }

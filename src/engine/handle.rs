@@ -98,6 +98,8 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<Self, StartError> {
         let spec = model.spec().clone();
+        let running_max = model.width_max().unwrap_or(usize::MAX).min(config.running_max);
+        let config = EngineConfig { running_max, ..config };
         let context = config.context_max.map_or(spec.context, |max| max.min(spec.context));
         let blocks = cache.blocks();
         let settings = [

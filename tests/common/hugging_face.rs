@@ -1,12 +1,36 @@
 //! The same small random models as Hugging Face directories.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use candle_core::{DType, Tensor};
 use sconce::engine::models::Architecture;
 use serde_json::{Map, Value, json};
 
 use super::tiny::{ATTENTION_CAP, GRANITE_SCALES, LOGIT_CAP, TEMPLATE, Tiny, byte_symbol};
+
+/// A folder that goes when the test ends.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("hf-{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 impl Tiny {
     /// Writes the directory of the model, in as many shards as it has layers.
@@ -50,6 +74,7 @@ impl Tiny {
             SmolLm3 => "SmolLM3ForCausalLM",
             Olmo2 => "Olmo2ForCausalLM",
             Granite => "GraniteForCausalLM",
+            Unbatched(_) => panic!("not a model of this kind"),
         };
         let mut config = json!({
             "architectures": [class], "hidden_size": self.hidden, "num_hidden_layers": self.layers,

@@ -5,5 +5,7 @@ pub mod client;
 #[cfg(feature = "engine")]
 pub mod hugging_face;
 pub mod model;
+#[cfg(feature = "engine")]
+pub mod naive;
 pub mod server;
 pub mod tiny;

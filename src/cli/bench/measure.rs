@@ -84,10 +84,10 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// `blocks` must do for every case that will be timed.
-    pub fn new(model: &'a mut dyn Model, blocks: usize) -> Result<Self, ForwardError> {
-        let cache = model.new_cache(blocks, KvType::F16)?;
-        let kv_bytes = (KvCache::block_bytes(model.spec(), KvType::F16) / BLOCK_TOKENS) as u64;
+    /// With a cache of `blocks` blocks, which must do for every case that will be timed.
+    pub fn new(model: &'a mut dyn Model, blocks: usize, kv_type: KvType) -> Result<Self, ForwardError> {
+        let cache = model.new_cache(blocks, kv_type)?;
+        let kv_bytes = (KvCache::block_bytes(model.spec(), kv_type) / BLOCK_TOKENS) as u64;
         let vocabulary = model.spec().vocabulary;
         Ok(Self { model, cache, outcome: Outcome::default(), kv_bytes, vocabulary })
     }
@@ -185,21 +185,11 @@ fn table(first: usize, blocks: usize) -> Vec<BlockId> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
-    use crate::{
-        demo,
-        engine::{
-            gguf::Gguf,
-            models::{self, LoadOptions},
-        },
-    };
 
     #[test]
     fn every_case_counts_what_it_does() {
-        let mut model =
-            models::load(&Gguf::from_static(demo::MODEL).unwrap().into(), LoadOptions::new(NonZeroUsize::MIN)).unwrap();
+        let mut model = crate::cli::load::tests::demo();
         let sizes = model.weights();
         assert!(sizes.layer_bytes > 0 && sizes.head_bytes > 0);
         let cases = [
@@ -210,7 +200,7 @@ mod tests {
         ];
         let blocks = cases.iter().map(|case| case.blocks()).max().unwrap();
         let kv_bytes = KvCache::block_bytes(model.spec(), KvType::F16) as u64 / BLOCK_TOKENS as u64;
-        let mut bench = Bench::new(&mut *model, blocks).unwrap();
+        let mut bench = Bench::new(&mut *model, blocks, KvType::F16).unwrap();
         for case in cases {
             let mut told = 0;
             let samples = bench.time(case, 2, || told += 1).unwrap();

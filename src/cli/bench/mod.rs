@@ -14,10 +14,7 @@ use std::{
 
 use crate::{
     config::{Config, available_bytes, show_bytes},
-    engine::{
-        kv_cache::{KvCache, KvType},
-        models::ForwardError,
-    },
+    engine::{kv_cache::KvCache, models::ForwardError},
 };
 
 use super::{
@@ -40,9 +37,10 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
     let progress = Progress::new();
     let what = format!("loading {}", config.model.name);
-    let mut loaded = load::read(&config.model, &|share| progress.bar(&what, share))?;
+    let opened = load::open(&config.model)?;
+    let loaded = load::read(&config.model, opened, &|share| progress.bar(&what, share))?;
     let page = match &args.score {
-        Some(base) => score_page(&mut loaded, base, &progress)?,
+        Some(base) => score_page(&config, loaded, base, &progress)?,
         None => {
             let report = measure(&config, loaded, &cases, args.repeat, &progress)?;
             match args.json {
@@ -88,8 +86,9 @@ fn measure(
         decode: Vec::new(),
     };
 
+    let kv_type = load::kv_type(&config.model);
     let kv_bytes_max = config.model.kv_bytes.or(available.map(|bytes| bytes / 2)).unwrap_or(u64::MAX);
-    let kv_bytes = |case: &Case| case.blocks() as u64 * KvCache::block_bytes(model.spec(), KvType::F16) as u64;
+    let kv_bytes = |case: &Case| case.blocks() as u64 * KvCache::block_bytes(model.spec(), kv_type) as u64;
     let (fit, left_out): (Vec<&Case>, Vec<&Case>) =
         cases.iter().partition(|case| case.context() <= info.context && kv_bytes(case) <= kv_bytes_max);
     for case in left_out {
@@ -98,7 +97,7 @@ fn measure(
     }
     let blocks = fit.iter().map(|case| case.blocks()).max().unwrap_or(1);
     let failed = |what: &str, error: ForwardError| Failure::Run(format!("{what}: the model failed: {}", error.0));
-    let mut bench = Bench::new(&mut *model, blocks).map_err(|error| failed("the KV cache", error))?;
+    let mut bench = Bench::new(&mut *model, blocks, kv_type).map_err(|error| failed("the KV cache", error))?;
     let (mut done, all) = (0, fit.len() * (repeat + 1));
     for &&case in &fit {
         let what = case.to_string();
@@ -113,12 +112,14 @@ fn measure(
 }
 
 /// The model beside another's predictions, as JSON.
-fn score_page(loaded: &mut InMemory, base: &Path, progress: &Progress) -> Result<String, Failure> {
+fn score_page(config: &Config, mut loaded: InMemory, base: &Path, progress: &Progress) -> Result<String, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::Run(format!("{}: {error}", base.display()));
     let file = fs::File::open(base).map_err(|error| bad(&error))?;
     let bos = loaded.first_token();
     let told = |share| progress.bar("scoring", share);
-    let score = score::score(&mut *loaded.model, bos, BufReader::new(file), told).map_err(|error| bad(&error))?;
+    let kv_type = load::kv_type(&config.model);
+    let score =
+        score::score(&mut *loaded.model, kv_type, bos, BufReader::new(file), told).map_err(|error| bad(&error))?;
     json(&score)
 }
 

@@ -88,6 +88,7 @@ impl<R: Read> Base<R> {
 /// the share that is done.
 pub fn score(
     model: &mut dyn Model,
+    kv_type: KvType,
     bos: Option<u32>,
     base: impl Read,
     mut between: impl FnMut(f32),
@@ -97,7 +98,7 @@ pub fn score(
     if base.vocabulary > vocabulary || base.tokens.iter().any(|token| *token as usize >= vocabulary) {
         return Err(format!("it is of a vocabulary of {}, the model has {vocabulary}", base.vocabulary));
     }
-    let mut cache = model.new_cache(base.chunk.div_ceil(BLOCK_TOKENS), KvType::F16).map_err(|error| error.0)?;
+    let mut cache = model.new_cache(base.chunk.div_ceil(BLOCK_TOKENS), kv_type).map_err(|error| error.0)?;
     let mut sums = Sums::default();
     let chunks: Vec<Vec<u32>> = base.tokens.chunks(base.chunk).map(<[u32]>::to_vec).collect();
     for (done, tokens) in chunks.iter().enumerate() {
@@ -189,16 +190,7 @@ fn largest(values: &[f32]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use super::*;
-    use crate::{
-        demo,
-        engine::{
-            gguf::Gguf,
-            models::{self, LoadOptions},
-        },
-    };
 
     const CHUNK: usize = 80;
 
@@ -236,17 +228,16 @@ mod tests {
 
     #[test]
     fn a_model_agrees_with_itself() {
-        let mut model =
-            models::load(&Gguf::from_static(demo::MODEL).unwrap().into(), LoadOptions::new(NonZeroUsize::MIN)).unwrap();
+        let mut model = crate::cli::load::tests::demo();
         let chunks: Vec<Vec<u32>> =
             (0..2).map(|c| (0..CHUNK).map(|i| (i * 37 + c * 11) as u32 % 256).collect()).collect();
         let file = written_by(&mut *model, &chunks);
         let mut told = Vec::new();
-        let same = score(&mut *model, None, &file[..], |share| told.push(share)).unwrap();
+        let same = score(&mut *model, KvType::F16, None, &file[..], |share| told.push(share)).unwrap();
         assert_eq!((same.positions, same.same_top, told), (2 * (CHUNK - 1 - CHUNK / 2), 1.0, vec![0.0, 0.5]));
         assert!(same.kl_mean.abs() < 1e-4 && (same.perplexity / same.base_perplexity - 1.0).abs() < 1e-3, "{same:?}");
         // Another token at the start changes what comes after it, and nothing of the base.
-        let other = score(&mut *model, Some(300), &file[..], |_| {}).unwrap();
+        let other = score(&mut *model, KvType::F16, Some(300), &file[..], |_| {}).unwrap();
         assert_eq!(other.base_perplexity, same.base_perplexity);
         assert!((other.perplexity / same.perplexity - 1.0).abs() > 1e-3 && other.kl_mean > same.kl_mean, "{other:?}");
 
@@ -255,11 +246,11 @@ mod tests {
         for (bytes, why) in
             [(&long[..], "fill"), (b"_logits", "fill"), (b"GGUF1234", "llama-perplexity"), (&file[..20], "fill")]
         {
-            let error = score(&mut *model, None, bytes, |_| {}).unwrap_err();
+            let error = score(&mut *model, KvType::F16, None, bytes, |_| {}).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
         let mut strange = file.clone();
         strange[24..28].copy_from_slice(&i32::MAX.to_le_bytes());
-        assert!(score(&mut *model, None, &strange[..], |_| {}).unwrap_err().contains("vocabulary"));
+        assert!(score(&mut *model, KvType::F16, None, &strange[..], |_| {}).unwrap_err().contains("vocabulary"));
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::{
     gguf::TensorType,
     models::{
         LoadError,
-        layout::{MatrixNames, VectorName},
+        layout::{MatrixNames, MatrixPart, VectorName},
         weights::Weights,
     },
 };
@@ -29,18 +29,17 @@ impl Loader<'_> {
         let biases = self.weights.bias(names)?;
         let mut first = 0;
         let mut matrices = Vec::with_capacity(names.parts.len());
-        for (name, outputs) in &names.parts {
-            let bias = biases.as_ref().map(|all| &all[first..first + outputs]);
-            matrices.push((self.matrix(name, *outputs, names.inputs)?, self.bias(name, bias)?));
-            first += outputs;
+        for part in &names.parts {
+            let bias = biases.as_ref().map(|all| &all[first..first + part.outputs.len()]);
+            matrices.push((self.matrix(part, names.inputs)?, self.bias(&part.name, bias)?));
+            first += part.outputs.len();
         }
         Ok(Linear { matrices })
     }
 
     /// The one matrix of `names`, which has no bias.
     pub fn table(&self, names: &MatrixNames) -> std::result::Result<Matrix, LoadError> {
-        let (name, outputs) = &names.parts[0];
-        self.matrix(name, *outputs, names.inputs)
+        self.matrix(&names.parts[0], names.inputs)
     }
 
     pub fn norm(&self, name: &VectorName) -> std::result::Result<Norm, LoadError> {
@@ -49,12 +48,13 @@ impl Loader<'_> {
         Ok(Norm { weight, eps: self.eps })
     }
 
-    fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> std::result::Result<Matrix, LoadError> {
-        let stored = self.weights.matrix(name, outputs, inputs)?;
+    fn matrix(&self, part: &MatrixPart, inputs: usize) -> std::result::Result<Matrix, LoadError> {
+        let stored = self.weights.matrix(part, inputs)?;
         let Some(dtype) = ggml_dtype(stored.dtype) else {
-            return Err(LoadError::Type { tensor: name.to_owned(), dtype: stored.dtype });
+            return Err(LoadError::Type { tensor: part.name.clone(), dtype: stored.dtype });
         };
-        Matrix::new(dtype, &stored.data, (outputs, inputs), self.device).map_err(refused(name))
+        let shape = (part.outputs.len(), inputs);
+        Matrix::new(dtype, &stored.data, shape, self.device).map_err(refused(&part.name))
     }
 
     fn bias(&self, name: &str, bias: Option<&[f32]>) -> std::result::Result<Option<Tensor>, LoadError> {

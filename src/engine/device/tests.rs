@@ -17,7 +17,7 @@ use crate::engine::{
     models::{
         LoadOptions, Model, Outcome, Source, Spec, WeightSizes,
         blueprint::{Activation, Blueprint, HeadNorms, Layer, NormPlacement, Projections, Rotary, Scales, SoftCaps},
-        layout::{MatrixNames, VectorName},
+        layout::{MatrixNames, MatrixPart, VectorName},
         weights::Weights,
     },
     team::Team,
@@ -51,15 +51,16 @@ fn tensors(blueprint: &Blueprint, biased: bool, rng: &mut Rng) -> Tensors {
         norms.extend(names.head_norms.into_iter().flat_map(<[_; 2]>::from));
     }
     for MatrixNames { inputs, parts } in matrices {
-        for (name, outputs) in parts {
-            add(format!("{name}.weight"), vec![outputs, inputs], 0.0, 2.0 / (inputs as f32).sqrt());
+        // Parts of one stored matrix give it again, and the last one counts.
+        for MatrixPart { name, stored, .. } in parts {
+            add(format!("{name}.weight"), vec![stored, inputs], 0.0, 2.0 / (inputs as f32).sqrt());
             if biased {
-                add(format!("{name}.bias"), vec![outputs], 0.0, 0.5);
+                add(format!("{name}.bias"), vec![stored], 0.0, 0.5);
             }
         }
     }
     for MatrixNames { inputs, parts } in [blueprint.embedding_name(), blueprint.head_name()] {
-        add(format!("{}.weight", parts[0].0), vec![parts[0].1, inputs], 0.0, 1.0);
+        add(format!("{}.weight", parts[0].name), vec![parts[0].stored, inputs], 0.0, 1.0);
     }
     norms.into_iter().for_each(|VectorName { name, len }| add(name, vec![len], 1.0, 0.3));
     tensors
@@ -78,11 +79,12 @@ impl Oracle<'_> {
 
     fn product(&self, names: &MatrixNames, x: &[f32]) -> Vec<f32> {
         let mut y = Vec::new();
-        for (name, _) in &names.parts {
+        for MatrixPart { name, outputs, .. } in &names.parts {
             let first = y.len();
-            y.extend(self.values(&format!("{name}.weight")).chunks(names.inputs).map(|row| dot(row, x)));
+            let rows = self.values(&format!("{name}.weight")).chunks(names.inputs);
+            y.extend(rows.skip(outputs.start).take(outputs.len()).map(|row| dot(row, x)));
             if let Some((_, bias)) = self.tensors.get(&format!("{name}.bias")) {
-                y[first..].iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+                y[first..].iter_mut().zip(&bias[outputs.clone()]).for_each(|(y, bias)| *y += bias);
             }
         }
         y

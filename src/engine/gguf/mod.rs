@@ -20,6 +20,7 @@ mod write;
 use std::{
     borrow::Cow,
     fs,
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     sync::{
@@ -71,6 +72,23 @@ pub struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
+    /// Some of its outermost slices: rows of a matrix.
+    ///
+    /// # Panics
+    /// If it does not have them.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let count = self.shape[0];
+        assert!(rows.start <= rows.end && rows.end <= count, "{rows:?} of {count} rows of {}", self.name);
+        // Blocks are of values of the innermost dimension; a vector's slices would cut through them.
+        assert!(self.shape.len() > 1 || rows == (0..count));
+        let row_bytes = self.bytes / count;
+        let mut part = self.clone();
+        part.shape[0] = rows.len();
+        part.bytes = rows.len() * row_bytes;
+        part.offset += (rows.start * row_bytes) as u64;
+        part
+    }
+
     /// All rows, end to end, in blocks of [`TensorType::block_bytes`]: read from the file, or lent if it is embedded.
     ///
     /// # Errors

@@ -31,12 +31,14 @@ pub(super) enum Family {
     SmolLm3,
     Olmo2,
     Granite,
+    /// One that is not batched, by its name in GGUF; its tensors keep their names.
+    Unbatched(&'static str),
 }
 
 use Family::*;
 
 /// Class, family, and the architecture in GGUF.
-const FAMILIES: [(&str, Family, &str); 12] = [
+const FAMILIES: [(&str, Family, &str); 18] = [
     ("LlamaForCausalLM", Llama, "llama"),
     ("MistralForCausalLM", Mistral, "llama"),
     ("Qwen2ForCausalLM", Qwen2, "qwen2"),
@@ -49,6 +51,12 @@ const FAMILIES: [(&str, Family, &str); 12] = [
     ("SmolLM3ForCausalLM", SmolLm3, "smollm3"),
     ("Olmo2ForCausalLM", Olmo2, "olmo2"),
     ("GraniteForCausalLM", Granite, "granite"),
+    ("PhiForCausalLM", Unbatched("phi"), "phi"),
+    ("FalconForCausalLM", Unbatched("falcon"), "falcon"),
+    ("Starcoder2ForCausalLM", Unbatched("starcoder2"), "starcoder2"),
+    ("StableLmForCausalLM", Unbatched("stablelm"), "stablelm"),
+    ("MixtralForCausalLM", Unbatched("mixtral"), "mixtral"),
+    ("Qwen2MoeForCausalLM", Unbatched("qwen2moe"), "qwen2moe"),
 ];
 
 impl Family {
@@ -121,6 +129,16 @@ impl Family {
 
     /// Every tensor under its GGUF name. A tensor that is not known is refused: the model would be another without it.
     pub fn tensors(self, config: &Object, shards: &Shards) -> Result<BTreeMap<String, Place>, DirectoryError> {
+        if let Unbatched(_) = self {
+            return shards
+                .tensors
+                .iter()
+                .map(|(name, place)| {
+                    shards.dtype(name, place)?;
+                    Ok((name.clone(), place.clone()))
+                })
+                .collect();
+        }
         let tied = self.text(config)?.bool("tie_word_embeddings")?.unwrap_or(false);
         let norms = if matches!(self, Gemma2 | Gemma3 | Gemma3Seeing | Olmo2) { Norms::Post } else { Norms::Before };
         let mut tensors = BTreeMap::new();
@@ -144,6 +162,9 @@ impl Family {
 
     /// The rope's factors as the tensors that GGUF has for them.
     pub fn rope_factors(self, config: &Object) -> Result<Vec<(String, Vec<f32>)>, DirectoryError> {
+        if let Unbatched(_) = self {
+            return Ok(Vec::new());
+        }
         let text = self.text(config)?;
         rope::factors(&text, self.rotated(&text)?)
     }
@@ -162,6 +183,12 @@ impl Family {
 
     /// Writes what a converted file would say.
     pub fn write_keys(self, config: &Object, file: &mut GgufWriter) -> Result<(), DirectoryError> {
+        if let Unbatched(name) = self {
+            // Falcon's class has a fixed one.
+            let context = config.u32("max_position_embeddings")?.unwrap_or(2048);
+            file.str("general.architecture", name).u32(&format!("{name}.context_length"), context);
+            return Ok(());
+        }
         let text = &self.text(config)?;
         let heads = text.required_u32("num_attention_heads")?;
         let layers = text.required_u32("num_hidden_layers")?;

@@ -24,6 +24,7 @@ use std::{
 pub use error::DirectoryError;
 use json::Object;
 use safetensors::{Place, Shards};
+use serde_json::{Map, Value};
 
 use super::{
     gguf::{Gguf, GgufWriter, Metadata, Tensor, TensorType},
@@ -81,6 +82,11 @@ impl Directory {
     /// What a converted file's keys would say of the model; those of the tokenizer are not among them.
     pub fn metadata(&self) -> &Metadata {
         self.head.metadata()
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config.map
     }
 
     /// The tensor that GGUF calls `name`.

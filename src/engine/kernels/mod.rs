@@ -16,6 +16,7 @@ pub mod matmul;
 mod norm;
 mod portable;
 mod rotate;
+mod sampling;
 mod simd;
 
 use std::sync::OnceLock;
@@ -26,12 +27,15 @@ use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
 use attention::{Ask, QUERIES_MAX, Workspace, record_len};
 pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
+pub use sampling::{RUN, exp};
 
 /// A set of kernels for one kind of CPU.
 pub struct Kernels {
     pub name: &'static str,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    soft_cap: unsafe fn(&mut [f32], f32),
     attend: unsafe fn(&Ask, &mut Workspace, &mut [f32]),
     rotate: unsafe fn(&mut [f32], &[f32], &[f32], PairStyle),
     quantise: unsafe fn(&[f32], &mut [i8], &mut [u16]),
@@ -39,6 +43,9 @@ pub struct Kernels {
     dot_f32: unsafe fn(&[f32], &[f32], &mut [f32]),
     dot_f16: unsafe fn(&[f32], &[f16], &mut [f32]),
     dot_bf16: unsafe fn(&[f32], &[bf16], &mut [f32]),
+    run_maxima: unsafe fn(&[f32], &mut [f32]),
+    weigh: unsafe fn(&[f32], f32, f32, &mut [f32]),
+    run_weights: unsafe fn(&[f32], f32, f32, &mut [f32]),
     matmul: &'static Matmul,
 }
 
@@ -55,6 +62,16 @@ macro_rules! tier {
             unsafe fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { glu::silu_mul::<$simd>(gate, up, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { glu::gelu_mul::<$simd>(gate, up, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn soft_cap(values: &mut [f32], cap: f32) {
+                // SAFETY: as above.
+                unsafe { attention::soft_cap::<$simd>(values, cap) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attend(ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
@@ -91,10 +108,24 @@ macro_rules! tier {
                 // SAFETY: as above.
                 unsafe { dot::dot_rows::<$simd, bf16>(x, weights, out) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn run_maxima(row: &[f32], maxima: &mut [f32]) {
+                sampling::run_maxima(row, maxima)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn weigh(logits: &[f32], max: f32, inverse: f32, weights: &mut [f32]) {
+                sampling::weigh(logits, max, inverse, weights)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn run_weights(row: &[f32], max: f32, inverse: f32, sums: &mut [f32]) {
+                sampling::run_weights(row, max, inverse, sums)
+            }
             Kernels {
                 name: $name,
                 rms_norm,
                 silu_mul,
+                gelu_mul,
+                soft_cap,
                 attend,
                 rotate,
                 quantise,
@@ -102,6 +133,9 @@ macro_rules! tier {
                 dot_f32,
                 dot_f16,
                 dot_bf16,
+                run_maxima,
+                weigh,
+                run_weights,
                 matmul: &$matmul,
             }
         };
@@ -172,6 +206,19 @@ impl Kernels {
         unsafe { (self.silu_mul)(gate, up, out) }
     }
 
+    /// `gelu(gate) · up`, with GELU's approximation by tanh.
+    pub fn gelu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len());
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.gelu_mul)(gate, up, out) }
+    }
+
+    /// `cap · tanh(x / cap)` of every value, the same for a value wherever it stands.
+    pub fn soft_cap(&self, values: &mut [f32], cap: f32) {
+        // SAFETY: features by construction.
+        unsafe { (self.soft_cap)(values, cap) }
+    }
+
     /// Attention of up to [`QUERIES_MAX`] queries, which lie in `space`, over one chunk of one KV head; `records` gets
     /// [`record_len`] floats of each.
     pub fn attend(&self, ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
@@ -224,6 +271,27 @@ impl Kernels {
         assert_eq!(x.len(), weights.len() * out.len());
         // SAFETY: features by construction, lengths as asserted.
         unsafe { (self.dot_bf16)(x, weights, out) }
+    }
+
+    /// The largest of each [`RUN`] of logits; NaN if any of it is.
+    pub fn run_maxima(&self, row: &[f32], maxima: &mut [f32]) {
+        assert_eq!(maxima.len(), row.len().div_ceil(RUN));
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.run_maxima)(row, maxima) }
+    }
+
+    /// Probabilities relative to that of the largest logit, `max`, at the temperature `1 / inverse`.
+    pub fn weigh(&self, logits: &[f32], max: f32, inverse: f32, weights: &mut [f32]) {
+        assert_eq!(logits.len(), weights.len());
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.weigh)(logits, max, inverse, weights) }
+    }
+
+    /// As [`weigh`](Self::weigh), added up by [`RUN`].
+    pub fn run_weights(&self, row: &[f32], max: f32, inverse: f32, sums: &mut [f32]) {
+        assert_eq!(sums.len(), row.len().div_ceil(RUN));
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.run_weights)(row, max, inverse, sums) }
     }
 }
 

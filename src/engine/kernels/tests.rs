@@ -59,19 +59,42 @@ fn rms_norm_is_the_formula() {
     }
 }
 
-#[test]
-fn silu_mul_is_the_formula() {
+/// A gated product of every tier, `act(gate) · up`.
+#[track_caller]
+fn check_gated(what: &str, kernel: fn(&Kernels, &[f32], &[f32], &mut [f32]), act: fn(f64) -> f64) {
     for tier in available() {
         for (row, n) in LENGTHS.into_iter().enumerate() {
             let mut random = Random::new(row as u64);
             let mut gate: Vec<_> = random.floats(n).iter().map(|x| x * 10.0).collect();
             gate[0] = [-200.0, 200.0, 0.0][row % 3];
             let up = random.floats(n);
-            let silu = |x: f32| f64::from(x) / (1.0 + (-f64::from(x)).exp());
-            let expected: Vec<_> = gate.iter().zip(&up).map(|(g, u)| silu(*g) * f64::from(*u)).collect();
+            let expected: Vec<_> = gate.iter().zip(&up).map(|(g, u)| act(f64::from(*g)) * f64::from(*u)).collect();
             let mut out = vec![0.0; n];
-            tier.silu_mul(&gate, &up, &mut out);
-            assert_close(&out, &expected, 1e-6, &format!("{} silu_mul of {n}", tier.name));
+            kernel(tier, &gate, &up, &mut out);
+            assert_close(&out, &expected, 2e-6, &format!("{} {what} of {n}", tier.name));
+        }
+    }
+}
+
+#[test]
+fn gated_products_are_the_formulas() {
+    check_gated("silu_mul", Kernels::silu_mul, |x| x / (1.0 + (-x).exp()));
+    check_gated("gelu_mul", Kernels::gelu_mul, |x| {
+        0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+    });
+}
+
+#[test]
+fn soft_caps_are_the_formula_wherever_a_value_stands() {
+    for tier in available() {
+        let x: Vec<f32> = Random::new(3).floats(100).iter().map(|x| x * 50.0).collect();
+        let mut capped = x.clone();
+        tier.soft_cap(&mut capped, 30.0);
+        let expected: Vec<_> = x.iter().map(|x| 30.0 * (f64::from(*x) / 30.0).tanh()).collect();
+        assert_close(&capped, &expected, 1e-6, tier.name);
+        for (mut x, capped) in x.into_iter().zip(capped) {
+            tier.soft_cap(std::slice::from_mut(&mut x), 30.0);
+            assert_eq!(x.to_bits(), capped.to_bits(), "{}", tier.name);
         }
     }
 }

@@ -146,15 +146,4 @@ impl Blueprint {
     pub fn key_width(&self) -> usize {
         self.spec.kv_heads * self.spec.head_dim
     }
-
-    /// Whether it has nothing that llama, qwen2 and qwen3 do not have.
-    pub fn is_llama_like(&self) -> bool {
-        let Scales { embedding, residual, logits, .. } = self.scales;
-        self.activation == Activation::Silu
-            && self.norms == NormPlacement::Before
-            && self.head_norms != HeadNorms::WholeRow
-            && [embedding, residual, logits] == [1.0; 3]
-            && self.soft_caps == SoftCaps::default()
-            && self.layers.iter().all(|layer| *layer == Layer { window: None, rope: Some(0) })
-    }
 }

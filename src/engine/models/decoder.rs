@@ -1,113 +1,35 @@
-//! The pre-norm decoder that llama, qwen2 and qwen3 are: grouped-query attention and SwiGLU, RMSNorm before each.
+//! The decoder that all batched architectures are: grouped-query attention and a gated MLP, RMSNorm around them.
 //!
-//! Knows nothing of files or of architectures' names: a [`Blueprint`] says what is computed.
+//! Knows nothing of files or of architectures' names. What only some of them do, a norm behind a part, a scale, a cap, is a
+//! stage or a value more for them, and costs the others nothing.
 
 use super::{
-    Best, ForwardError, LoadError, Model, Outcome, Spec, WeightSizes, blueprint::Blueprint, head::Head,
-    layout::VectorName, weights::Weights,
+    Best, ForwardError, Model, Outcome, Spec, WeightSizes,
+    blueprint::Activation,
+    head::Head,
+    parts::{Block, Join, Parts},
 };
 use crate::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
     kernels::kernels,
     kv_cache::{KvCache, KvType, SharedCache},
-    layers::{
-        Attention, Buffers, Forms, Linear, Operand, QkNorm, RmsNorm, Rope, Rows, SharedOperand, SharedRows, Step, Then,
-    },
+    layers::{Buffers, Forms, Linear, Operand, RmsNorm, Rows, SharedOperand, SharedRows, Step, Then},
     team::{Crew, Team},
 };
 
-/// What a decoder is made of.
-pub(super) struct Parts {
-    pub spec: Spec,
-    /// (vocabulary, hidden)
-    pub embedding: Embedding,
-    pub rope: Rope,
-    pub blocks: Vec<Block>,
-    pub norm: RmsNorm,
-}
-
-impl Parts {
-    /// Takes the tensors that the blueprint names.
-    pub fn load(weights: &Weights, blueprint: Blueprint) -> Result<Self, LoadError> {
-        if !blueprint.is_llama_like() {
-            return Err(LoadError::Architecture(blueprint.spec.architecture));
-        }
-        let table = weights.linear(&blueprint.embedding_name())?;
-        let embedding = match blueprint.tied {
-            true => Embedding::Tied(table),
-            false => Embedding::Untied { table, head: weights.linear(&blueprint.head_name())? },
-        };
-        let norm = |name: &VectorName| weights.norm(name, blueprint.eps);
-        let block = |index: usize| {
-            let names = blueprint.layer_names(index);
-            let norms = match &names.head_norms {
-                Some((query, key)) => QkNorm::PerHead { query: norm(query)?, key: norm(key)? },
-                None => QkNorm::None,
-            };
-            let Spec { kv_heads, head_dim, .. } = blueprint.spec;
-            Ok(Block {
-                attention_norm: norm(names.attention_norm.as_ref().expect("a norm before each part"))?,
-                qkv: weights.linear(&names.qkv)?,
-                attention: Attention { norms, ..Attention::new(blueprint.heads, kv_heads, head_dim) },
-                attention_output: weights.linear(&names.attention_output)?,
-                mlp_norm: norm(names.mlp_norm.as_ref().expect("a norm before each part"))?,
-                gate_up: weights.linear(&names.gate_up)?,
-                down: weights.linear(&names.down)?,
-            })
-        };
-        let blocks = (0..blueprint.spec.layers).map(block).collect::<Result<_, LoadError>>()?;
-        let norm = norm(&blueprint.output_norm_name())?;
-        Ok(Self { embedding, rope: blueprint.ropes[0].rope(), blocks, norm, spec: blueprint.spec })
-    }
-}
-
-/// The table that turns tokens into vectors, and the matrix that turns vectors into logits.
-pub(super) enum Embedding {
-    /// One for both.
-    Tied(Linear),
-    Untied {
-        table: Linear,
-        head: Linear,
-    },
-}
-
-impl Embedding {
-    fn table(&self) -> &Linear {
-        match self {
-            Self::Tied(both) => both,
-            Self::Untied { table, .. } => table,
-        }
-    }
-
-    fn head(&self) -> &Linear {
-        match self {
-            Self::Tied(both) => both,
-            Self::Untied { head, .. } => head,
-        }
-    }
-}
-
-/// One layer.
-pub(super) struct Block {
-    pub attention_norm: RmsNorm,
-    /// Queries, keys and values side by side.
-    pub qkv: Linear,
-    pub attention: Attention,
-    pub attention_output: Linear,
-    pub mlp_norm: RmsNorm,
-    /// Gate and up side by side.
-    pub gate_up: Linear,
-    pub down: Linear,
-}
+/// Rows that join the stream as one chunk of work.
+const JOINED_ROWS: usize = 4;
 
 pub(super) struct Decoder {
     parts: Parts,
     team: Team,
     weights: WeightSizes,
     scratch: Scratch,
-    /// Attention's, between its stages.
-    partials: Vec<f32>,
+    /// Layers whose attention differs in window or rope, each kind once, by the index of one of them.
+    kinds: Vec<usize>,
+    /// Attention's, between its stages, for each kind.
+    partials: Vec<Vec<f32>>,
 }
 
 /// A step's activations, whose memory is used again. Shapes are (tokens, …).
@@ -123,6 +45,8 @@ struct Scratch {
     attended: Operand,
     /// The feed-forward width.
     gated: Operand,
+    /// What is changed before it joins the stream, where that is so: hidden.
+    added: Rows,
     /// The sampled rows alone: hidden.
     last: Operand,
     best: Vec<Best>,
@@ -135,6 +59,7 @@ struct Shared<'a> {
     qkv: SharedRows<'a>,
     attended: SharedOperand<'a>,
     gated: SharedOperand<'a>,
+    added: SharedRows<'a>,
     last: SharedOperand<'a>,
 }
 
@@ -149,6 +74,9 @@ impl Scratch {
         self.qkv.reset(rows, block.qkv.outputs());
         self.attended.reset(rows, block.attention_output.inputs(), forms(|b| &b.attention_output));
         self.gated.reset(rows, block.down.inputs(), forms(|b| &b.down));
+        let joins = parts.blocks.iter().flat_map(|b| [&b.attention_join, &b.mlp_join]);
+        let changed = joins.into_iter().any(|join| matches!(join, Join::Changed { .. }));
+        self.added.reset(if changed { rows } else { 0 }, hidden);
         self.last.reset(sampled, hidden, parts.embedding.head().forms());
     }
 
@@ -163,6 +91,7 @@ impl Scratch {
                 qkv: self.qkv.share(),
                 attended: self.attended.share(),
                 gated: self.gated.share(),
+                added: self.added.share(),
                 last: self.last.share(),
             }
         }
@@ -170,8 +99,17 @@ impl Scratch {
 }
 
 impl Decoder {
-    pub fn new(parts: Parts, team: Team, weights: WeightSizes) -> Self {
-        Self { parts, team, weights, scratch: Scratch::default(), partials: Vec::new() }
+    /// `file` says how large the weights were before they were packed.
+    pub fn new(parts: Parts, team: Team, file: WeightSizes) -> Self {
+        let weights = parts.packed_sizes(file);
+        let mut kinds: Vec<usize> = Vec::new();
+        for (layer, block) in parts.blocks.iter().enumerate() {
+            if !kinds.iter().any(|kind| attends_alike(block, &parts.blocks[*kind])) {
+                kinds.push(layer);
+            }
+        }
+        let partials = kinds.iter().map(|_| Vec::new()).collect();
+        Self { parts, team, weights, scratch: Scratch::default(), kinds, partials }
     }
 
     /// Runs two tokens through the model, so that what is wrong with it shows now, and its memory is at hand.
@@ -194,11 +132,18 @@ impl Model for Decoder {
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         batch.check(self.parts.spec.vocabulary, cache.blocks())?;
-        let Self { parts, team, scratch, partials, .. } = self;
+        let Self { parts, team, scratch, kinds, partials, .. } = self;
         scratch.reset(parts, batch.rows(), batch.sampled.len());
-        let Some(first) = parts.blocks.first() else { return Err(ForwardError("no layers".into())) };
-        let angles = parts.rope.angles(&batch.positions);
-        let step = Step::new(&first.attention, batch, Some(&angles), partials);
+        let angles: Vec<_> = parts.ropes.iter().map(|rope| rope.angles(&batch.positions)).collect();
+        let step = |(kind, partials)| {
+            let block: &Block = &parts.blocks[kind];
+            (kind, Step::new(&block.attention, batch, block.rope.map(|rope| &angles[rope]), partials))
+        };
+        let steps: Vec<(usize, Step)> = kinds.iter().copied().zip(partials).map(step).collect();
+        let step_of = |block: &Block| {
+            let of_kind = steps.iter().find(|(kind, _)| attends_alike(block, &parts.blocks[*kind]));
+            &of_kind.expect("every layer is of a kind").1
+        };
         let mut head = Head::new(batch, parts, outcome, std::mem::take(&mut scratch.best));
         {
             // SAFETY: in each stage below a chunk writes rows, or columns of rows, that are its own, and no stage reads
@@ -207,7 +152,7 @@ impl Model for Decoder {
             team.run(|crew| {
                 parts.embed(crew, &batch.tokens, &s.x);
                 for (layer, block) in parts.blocks.iter().enumerate() {
-                    block.forward(crew, &step, &cache, layer, &s);
+                    block.forward(crew, step_of(block), &cache, layer, &s);
                 }
                 s.last.fill(crew, |i, row| parts.norm.forward_row(s.x.row(batch.sampled[i].0), row));
                 head.forward(crew, parts.embedding.head(), &s.last);
@@ -222,7 +167,11 @@ impl Parts {
     fn embed(&self, crew: &Crew, tokens: &[u32], x: &SharedRows) {
         crew.stage(tokens.len(), 4, |rows| {
             for row in rows {
-                self.embedding.table().weight_row(tokens[row] as usize, x.row_mut(row));
+                let vector = x.row_mut(row);
+                self.embedding.table().weight_row(tokens[row] as usize, vector);
+                if self.embedding_scale != 1.0 {
+                    vector.iter_mut().for_each(|x| *x *= self.embedding_scale);
+                }
             }
         });
     }
@@ -230,20 +179,53 @@ impl Parts {
 
 impl Block {
     fn forward(&self, crew: &Crew, step: &Step, cache: &SharedCache, layer: usize, s: &Shared) {
-        s.normed.fill(crew, |row, out| self.attention_norm.forward_row(s.x.row(row), out));
+        read_stream(crew, self.attention_norm.as_ref(), s);
         self.qkv.forward(crew, &s.normed, Then::Store, &s.qkv);
         let buffers = Buffers { qkv: s.qkv.values(), cache, out: s.attended.floats().values() };
         // SAFETY: stages of this region like the others, see `Decoder::forward`.
         unsafe { self.attention.forward(crew, step, layer, &buffers) };
         s.attended.quantise(crew);
-        self.attention_output.forward(crew, &s.attended, Then::Add, &s.x);
+        self.attention_join.forward(crew, &self.attention_output, &s.attended, s);
 
-        s.normed.fill(crew, |row, out| self.mlp_norm.forward_row(s.x.row(row), out));
+        read_stream(crew, self.mlp_norm.as_ref(), s);
         self.gate_up.gated(crew, &s.normed, |row, first, gate, up| {
             let out = s.gated.floats().part_mut(row, first..first + gate.len());
-            kernels().silu_mul(gate, up, out);
+            match self.activation {
+                Activation::Silu => kernels().silu_mul(gate, up, out),
+                Activation::GeluTanh => kernels().gelu_mul(gate, up, out),
+            }
         });
         s.gated.quantise(crew);
-        self.down.forward(crew, &s.gated, Then::Add, &s.x);
+        self.mlp_join.forward(crew, &self.down, &s.gated, s);
+    }
+}
+
+/// Whether two layers can share a [`Step`].
+fn attends_alike(a: &Block, b: &Block) -> bool {
+    a.attention.window == b.attention.window && a.rope == b.rope
+}
+
+/// What attention and MLP read: the stream, normalised where they have a norm before them.
+fn read_stream(crew: &Crew, norm: Option<&RmsNorm>, s: &Shared) {
+    s.normed.fill(crew, |row, out| match norm {
+        Some(norm) => norm.forward_row(s.x.row(row), out),
+        None => out.copy_from_slice(s.x.row(row)),
+    });
+}
+
+impl Join {
+    /// Adds the products of `x` with `linear` to the stream.
+    fn forward(&self, crew: &Crew, linear: &Linear, x: &SharedOperand, s: &Shared) {
+        let Self::Changed { norm, scale } = self else { return linear.forward(crew, x, Then::Add, &s.x) };
+        linear.forward(crew, x, Then::Store, &s.added);
+        crew.stage(s.x.rows(), JOINED_ROWS, |rows| {
+            for row in rows {
+                let added = s.added.row_mut(row);
+                if let Some(norm) = norm {
+                    norm.forward_in_place(added);
+                }
+                s.x.row_mut(row).iter_mut().zip(added).for_each(|(x, added)| *x += scale * *added);
+            }
+        });
     }
 }

@@ -1,8 +1,12 @@
 //! The output head: what the rows that are sampled give, without writing logits that nobody wants.
 
-use super::{Best, Outcome, decoder::Parts};
+use super::{
+    Best, Outcome,
+    parts::{Logits, Parts},
+};
 use crate::engine::{
     batch::{Batch, Want},
+    kernels::kernels,
     layers::{Linear, SharedOperand},
     team::{Crew, DisjointMut},
 };
@@ -14,6 +18,7 @@ const PARTS: usize = 64;
 pub(super) struct Head<'a> {
     batch: &'a Batch,
     vocabulary: usize,
+    logits: Logits,
     outcome: &'a mut Outcome,
     /// Of each part and sampled row.
     best: Vec<Best>,
@@ -25,6 +30,7 @@ pub(super) struct SharedHead<'a> {
     vocabulary: usize,
     /// Of each sampled row: its index among those of its want.
     places: Vec<usize>,
+    change: Logits,
     logits: DisjointMut<'a, f32>,
     best: DisjointMut<'a, Best>,
 }
@@ -38,7 +44,7 @@ impl<'a> Head<'a> {
         outcome.logits.resize(full_rows * vocabulary, 0.0);
         best.clear();
         best.resize(PARTS * batch.sampled.len(), Best { token: 0, logit: f32::NEG_INFINITY });
-        Self { batch, vocabulary, outcome, best }
+        Self { batch, vocabulary, logits: parts.logits, outcome, best }
     }
 
     /// # Safety
@@ -57,6 +63,7 @@ impl<'a> Head<'a> {
             batch: self.batch,
             vocabulary: self.vocabulary,
             places: self.batch.sampled.iter().map(|(_, want)| place(*want)).collect(),
+            change: self.logits,
             logits: DisjointMut::new(&mut self.outcome.logits),
             best: DisjointMut::new(&mut self.best),
         }
@@ -69,7 +76,11 @@ impl<'a> Head<'a> {
             if *want == Want::Best {
                 let parts = self.best.iter().skip(row).step_by(rows);
                 let best = parts.copied().reduce(|a, b| if exceeds(b.logit, a.logit) { b } else { a });
-                self.outcome.best.extend(best);
+                // Scale and cap keep the order, so it is enough to change the one that wins.
+                self.outcome.best.extend(best.map(|Best { token, mut logit }| {
+                    self.logits.change(std::slice::from_mut(&mut logit));
+                    Best { token, logit }
+                }));
             }
         }
         self.best
@@ -84,7 +95,9 @@ impl SharedHead<'_> {
             Want::Logits => {
                 let at = self.places[row] * self.vocabulary + first;
                 // SAFETY: each product is handed out once.
-                unsafe { self.logits.range(at..at + products.len()) }.copy_from_slice(products);
+                let logits = unsafe { self.logits.range(at..at + products.len()) };
+                logits.copy_from_slice(products);
+                self.change.change(logits);
             }
             Want::Best => {
                 let at = part * rows + row;
@@ -93,6 +106,18 @@ impl SharedHead<'_> {
                 update(best, first, &products[..products.len().min(self.batch.choices.saturating_sub(first))]);
             }
         });
+    }
+}
+
+impl Logits {
+    /// Turns products into logits.
+    fn change(&self, logits: &mut [f32]) {
+        if self.scale != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit *= self.scale);
+        }
+        if let Some(cap) = self.soft_cap {
+            kernels().soft_cap(logits, cap);
+        }
     }
 }
 

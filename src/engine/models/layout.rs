@@ -2,6 +2,8 @@
 //!
 //! Knows no tensor's bytes, and not which of its biases a model has: a matrix `x.weight` may have a vector `x.bias`.
 
+use std::ops::Range;
+
 use super::blueprint::{Blueprint, HeadNorms, Projections};
 
 /// A vector of `len` values.
@@ -16,8 +18,16 @@ pub struct VectorName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatrixNames {
     pub inputs: usize,
-    /// Name and outputs of each; the weights are `NAME.weight`, of shape (outputs, inputs).
-    pub parts: Vec<(String, usize)>,
+    pub parts: Vec<MatrixPart>,
+}
+
+/// Some rows of a stored matrix: all of them, but where an architecture stores several matrices as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixPart {
+    /// The weights are `NAME.weight`, of shape (stored, inputs).
+    pub name: String,
+    pub stored: usize,
+    pub outputs: Range<usize>,
 }
 
 /// What one layer takes.
@@ -40,7 +50,7 @@ pub struct LayerNames {
 impl Blueprint {
     /// The table of token embeddings, shape (vocabulary, hidden).
     pub fn embedding_name(&self) -> MatrixNames {
-        MatrixNames::new(self.hidden, [("token_embd".into(), self.spec.vocabulary)])
+        MatrixNames::separate(self.hidden, [("token_embd".into(), self.spec.vocabulary)])
     }
 
     /// The matrix that turns vectors into logits, shape (vocabulary, hidden); the embedding table if they are one.
@@ -48,7 +58,7 @@ impl Blueprint {
         if self.tied {
             return self.embedding_name();
         }
-        MatrixNames::new(self.hidden, [("output".into(), self.spec.vocabulary)])
+        MatrixNames::separate(self.hidden, [("output".into(), self.spec.vocabulary)])
     }
 
     /// The norm before the head.
@@ -61,7 +71,7 @@ impl Blueprint {
         let (hidden, queries, keys, wide) = (self.hidden, self.query_width(), self.key_width(), self.feed_forward);
         let name = |part: &str| format!("blk.{index}.{part}");
         let matrices = |inputs, parts: &[(&str, usize)]| {
-            MatrixNames::new(inputs, parts.iter().map(|(part, outputs)| (name(part), *outputs)))
+            MatrixNames::separate(inputs, parts.iter().map(|(part, outputs)| (name(part), *outputs)))
         };
         let norm = |part: &str, len| VectorName { name: name(&format!("{part}.weight")), len };
         let before = |part| self.norms.before().then(|| norm(part, hidden));
@@ -71,7 +81,7 @@ impl Blueprint {
             attention_norm: before("attn_norm"),
             qkv: match self.projections {
                 Projections::Separate => matrices(hidden, &[("attn_q", queries), ("attn_k", keys), ("attn_v", keys)]),
-                Projections::Fused => matrices(hidden, &[("attn_qkv", queries + 2 * keys)]),
+                Projections::Fused => MatrixNames::fused(hidden, name("attn_qkv"), &[queries, keys, keys]),
             },
             head_norms: match self.head_norms {
                 HeadNorms::None => None,
@@ -83,7 +93,7 @@ impl Blueprint {
             mlp_norm: before("ffn_norm"),
             gate_up: match self.projections {
                 Projections::Separate => matrices(hidden, &[("ffn_gate", wide), ("ffn_up", wide)]),
-                Projections::Fused => matrices(hidden, &[("ffn_up", 2 * wide)]),
+                Projections::Fused => MatrixNames::fused(hidden, name("ffn_up"), &[wide, wide]),
             },
             down: matrices(wide, &[("ffn_down", hidden)]),
             mlp_post_norm: after("post_ffw_norm"),
@@ -92,12 +102,38 @@ impl Blueprint {
 }
 
 impl MatrixNames {
-    fn new(inputs: usize, parts: impl IntoIterator<Item = (String, usize)>) -> Self {
-        Self { inputs, parts: parts.into_iter().collect() }
+    /// Matrices `(name, outputs)`.
+    fn separate(inputs: usize, matrices: impl IntoIterator<Item = (String, usize)>) -> Self {
+        let part = |(name, outputs)| MatrixPart { name, stored: outputs, outputs: 0..outputs };
+        Self { inputs, parts: matrices.into_iter().map(part).collect() }
+    }
+
+    /// Matrices of so many outputs, stored one below the other as one.
+    fn fused(inputs: usize, name: String, outputs: &[usize]) -> Self {
+        let stored = outputs.iter().sum();
+        let mut first = 0;
+        let part = |outputs: &usize| {
+            first += outputs;
+            MatrixPart { name: name.clone(), stored, outputs: first - outputs..first }
+        };
+        Self { inputs, parts: outputs.iter().map(part).collect() }
     }
 
     /// Outputs of all matrices together.
     pub fn outputs(&self) -> usize {
-        self.parts.iter().map(|(_, outputs)| outputs).sum()
+        self.parts.iter().map(|part| part.outputs.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fused_matrices_are_cut_into_their_parts() {
+        let fused = MatrixNames::fused(8, "attn_qkv".into(), &[32, 16, 16]);
+        let rows: Vec<_> = fused.parts.iter().map(|part| (part.stored, part.outputs.clone())).collect();
+        assert_eq!(rows, [(64, 0..32), (64, 32..48), (64, 48..64)]);
+        assert_eq!(fused.outputs(), 64);
     }
 }

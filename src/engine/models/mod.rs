@@ -4,6 +4,7 @@
 //! that `layout` names.
 
 pub mod blueprint;
+mod compat;
 mod decoder;
 mod gemma;
 mod granite;
@@ -11,6 +12,7 @@ mod head;
 pub mod layout;
 mod llama;
 mod olmo2;
+mod parts;
 mod phi3;
 mod plain;
 mod quantize;
@@ -24,6 +26,7 @@ pub(in crate::engine) mod weights;
 use std::{fmt, num::NonZeroUsize};
 
 use blueprint::Blueprint;
+pub use compat::Unbatched;
 pub use quantize::Quantize;
 pub use source::Source;
 pub use weight_sizes::WeightSizes;
@@ -92,6 +95,11 @@ pub trait Model: Send {
         WeightSizes::default()
     }
 
+    /// Sequences that it is fast with side by side; any number if `None`.
+    fn width_max(&self) -> Option<usize> {
+        None
+    }
+
     /// A cache of `blocks` blocks, in the memory of the device that computes.
     ///
     /// # Errors
@@ -110,7 +118,7 @@ pub trait Model: Send {
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError>;
 }
 
-/// The architectures that can be batched, by their GGUF names.
+/// The architectures, by their GGUF names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
     Llama,
@@ -123,10 +131,13 @@ pub enum Architecture {
     SmolLm3,
     Olmo2,
     Granite,
+    /// One of those that run as candle-transformers has them.
+    Unbatched(Unbatched),
 }
 
 impl Architecture {
-    pub const ALL: [Self; 10] = [
+    /// Those that can be batched.
+    pub const BATCHED: [Self; 10] = [
         Self::Llama,
         Self::Qwen2,
         Self::Qwen3,
@@ -152,15 +163,17 @@ impl Architecture {
             Self::SmolLm3 => "smollm3",
             Self::Olmo2 => "olmo2",
             Self::Granite => "granite",
+            Self::Unbatched(unbatched) => unbatched.name(),
         }
     }
 
     /// The architecture with this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|architecture| architecture.name() == name)
+        let unbatched = Unbatched::ALL.into_iter().map(Self::Unbatched);
+        Self::BATCHED.into_iter().chain(unbatched).find(|architecture| architecture.name() == name)
     }
 
-    /// What a model of this architecture computes, by its metadata.
+    /// What a model of this architecture computes, by its metadata, if it can be batched.
     pub(in crate::engine) fn blueprint(self, weights: &Weights) -> Result<Blueprint, LoadError> {
         match self {
             Self::Llama => llama::blueprint(weights),
@@ -173,6 +186,7 @@ impl Architecture {
             Self::SmolLm3 => smollm3::blueprint(weights),
             Self::Olmo2 => olmo2::blueprint(weights),
             Self::Granite => granite::blueprint(weights),
+            Self::Unbatched(unbatched) => Err(LoadError::Architecture(unbatched.name().into())),
         }
     }
 }
@@ -203,12 +217,24 @@ pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, Loa
         return Ok(Box::new(device::load(source, options, device)?));
     }
     let architecture = source.architecture()?;
+    if let Architecture::Unbatched(unbatched) = architecture {
+        return compat::load(unbatched, source, options);
+    }
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
     let weights = Weights::new(source, architecture.name(), &team, options);
-    let parts = decoder::Parts::load(&weights, architecture.blueprint(&weights)?)?;
+    let parts = parts::Parts::load(&weights, architecture.blueprint(&weights)?)?;
     let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(source, options.quantize));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))
+}
+
+/// What the engine must know of a model, by its metadata alone.
+pub fn inspect(source: &Source) -> Result<Spec, LoadError> {
+    let architecture = source.architecture()?;
+    // Nothing is packed, so nobody is needed for it.
+    let team = Team::new(NonZeroUsize::MIN).map_err(LoadError::Threads)?;
+    let weights = Weights::new(source, architecture.name(), &team, LoadOptions::new(NonZeroUsize::MIN));
+    Ok(architecture.blueprint(&weights)?.spec)
 }
 
 /// Why a model can't be served. The text says what; the caller adds the path.
@@ -220,6 +246,8 @@ pub enum LoadError {
     Template(TemplateError),
     /// Another architecture than those of [`Architecture`].
     Architecture(String),
+    /// One that this build leaves out.
+    NeedsCompat(&'static str),
     MissingTensor(String),
     /// A tensor of another shape than the metadata asks for.
     Shape {
@@ -254,8 +282,14 @@ impl fmt::Display for LoadError {
             Self::Template(e) => write!(f, "{e}"),
             Self::Device(e) => write!(f, "{e}"),
             Self::Architecture(name) => {
-                let known: Vec<_> = Architecture::ALL.iter().map(|a| a.name()).collect();
+                let known: Vec<_> = Architecture::BATCHED.iter().map(|a| a.name()).collect();
                 write!(f, "architecture {name:?} is not supported; supported are {}", known.join(", "))
+            }
+            Self::NeedsCompat(name) => {
+                write!(
+                    f,
+                    "architecture {name:?} runs unbatched, in a build with the feature compat (cargo build --features compat)"
+                )
             }
             Self::MissingTensor(name) => write!(f, "the file has no tensor {name:?}"),
             Self::Shape { tensor, expected, found } => {

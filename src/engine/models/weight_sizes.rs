@@ -11,6 +11,8 @@ pub struct WeightSizes {
     pub layer_bytes: u64,
     /// Bytes of the output head, which a step with sampled rows reads once.
     pub head_bytes: u64,
+    /// Bytes of the table of the tokens' vectors, of which a step reads a row each; 0 where the head is the table.
+    pub table_bytes: u64,
     /// Multiplications and additions of a row in the layers' matrices.
     pub row_macs: u64,
     /// The same of a sampled row in the head.
@@ -30,12 +32,19 @@ impl WeightSizes {
             if tensor.name == head {
                 sizes.head_bytes = bytes;
                 sizes.head_macs = values;
+            } else if tensor.name == "token_embd.weight" {
+                sizes.table_bytes = bytes;
             } else if tensor.shape.len() == 2 && tensor.name.starts_with("blk.") {
                 sizes.layer_bytes += bytes;
                 sizes.row_macs += values;
             }
         }
         sizes
+    }
+
+    /// Bytes of all matrices in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.layer_bytes + self.head_bytes + self.table_bytes
     }
 
     /// Bytes that a step reads, one with sampled rows.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, cell::RefCell};
 
 use super::{
     LoadError, LoadOptions, Source,
-    layout::{MatrixNames, VectorName},
+    layout::{MatrixNames, MatrixPart, VectorName},
     quantize,
 };
 use crate::engine::{
@@ -118,15 +118,14 @@ impl<'a> Weights<'a> {
         Ok(RmsNorm::new(self.vector(&name.name, name.len)?, eps))
     }
 
-    /// Matrix `NAME.weight` of shape (outputs, inputs), in a format that there are kernels for; quantised if that is
-    /// wanted.
-    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix<'a>, LoadError> {
-        let name = format!("{name}.weight");
-        let tensor = self.tensor(&name, &[outputs, inputs])?;
+    /// The part's rows of `inputs` values, in a format that there are kernels for; quantised if that is wanted.
+    pub fn matrix(&self, part: &MatrixPart, inputs: usize) -> Result<Matrix<'a>, LoadError> {
+        let name = format!("{}.weight", part.name);
+        let tensor = self.tensor(&name, &[part.stored, inputs])?;
         if Kind::of(tensor.dtype).is_none() {
             return Err(LoadError::Type { tensor: name, dtype: tensor.dtype });
         }
-        let data = tensor.read()?;
+        let data = tensor.rows(part.outputs.clone()).read()?;
         let wanted = self.options.quantize.filter(|_| tensor.dtype.is_float());
         match wanted.and_then(|quantize| quantize.target(&name, inputs)) {
             Some(target) => match quantize::quantize(self.team, tensor.dtype, &data, inputs, target) {
@@ -139,21 +138,24 @@ impl<'a> Weights<'a> {
 
     /// The biases of all matrices, end to end; `None` if they have none.
     pub fn bias(&self, matrices: &MatrixNames) -> Result<Option<Vec<f32>>, LoadError> {
-        let name = |part: &str| format!("{part}.bias");
-        if !matrices.parts.iter().any(|(part, _)| self.has(&name(part))) {
+        let name = |part: &MatrixPart| format!("{}.bias", part.name);
+        if !matrices.parts.iter().any(|part| self.has(&name(part))) {
             return Ok(None);
         }
-        let biases = matrices.parts.iter().map(|(part, outputs)| self.vector(&name(part), *outputs));
-        Ok(Some(biases.collect::<Result<Vec<_>, _>>()?.concat()))
+        let mut biases = Vec::with_capacity(matrices.outputs());
+        for part in &matrices.parts {
+            biases.extend_from_slice(&self.vector(&name(part), part.stored)?[part.outputs.clone()]);
+        }
+        Ok(Some(biases))
     }
 
     /// The matrices as one layer, with their biases if there are any.
     pub fn linear(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
         let mut arena = self.arena.borrow_mut();
         let mut builder = LinearBuilder::new(self.team, &mut arena, names.inputs);
-        for (name, outputs) in &names.parts {
-            let Matrix { dtype, data } = self.matrix(name, *outputs, names.inputs)?;
-            let refused = |e: WeightsError| LoadError::Weights { tensor: name.clone(), why: e.0 };
+        for part in &names.parts {
+            let Matrix { dtype, data } = self.matrix(part, names.inputs)?;
+            let refused = |e: WeightsError| LoadError::Weights { tensor: part.name.clone(), why: e.0 };
             builder = builder.matrix(dtype, &data).map_err(refused)?;
         }
         Ok(builder.build(self.bias(names)?))

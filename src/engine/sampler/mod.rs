@@ -1,21 +1,24 @@
 //! Chooses the next token from a row of logits, without sorting the vocabulary.
 //!
 //! Every filter is a `Cut` in the ranking of tokens (higher logit first, of equal ones the lower id): it names the last
-//! token that is kept. Top-k and min-p choose the `Survivors`, usually few; only these are weighed, and among them top-p
-//! cuts once more and the draw goes through them by id. The draw depends on nothing but logits, parameters, seed and
+//! token that is kept. One pass finds the largest logit of each run of the `Row`; from then on only runs are looked into
+//! that may hold something. Top-k and min-p choose the `Survivors`, usually few; only these are weighed, and among them
+//! top-p cuts once more and the draw goes through them by id. The draw depends on nothing but logits, parameters, seed and
 //! position: a sequence gets the same tokens in any batch and after any preemption.
 //!
 //! ```text
 //! repetition penalty ─▶ (temperature 0: arg-max) ─▶ temperature ─▶ top-k ─▶ min-p ─▶ top-p ─▶ draw
 //! ```
 
-mod math;
+mod chance;
 #[cfg(test)]
 mod oracle;
+mod row;
 mod survivors;
 
 use super::{batch::Want, request::SamplingParams};
-use math::{arg_max, count_from, max_or_nan, uniform};
+use chance::uniform;
+use row::Row;
 use survivors::Survivors;
 
 /// The row holds no choice: NaN or infinity among its logits, or every token excluded.
@@ -63,14 +66,14 @@ impl Cut {
     }
 }
 
-/// Rows are passed in runs of this many logits; a run that lies below a cut is skipped.
-const RUN: usize = 64;
-
 /// Scratch for sampling; one serves any number of sequences, one after the other.
 #[derive(Debug)]
 pub struct Sampler {
     /// Ids from here up are padding of the model's output and are never chosen.
     vocabulary: usize,
+    /// Of each run of the row: its largest logit; its weight, or the largest ones once more.
+    maxima: Vec<f32>,
+    runs: Vec<f32>,
     candidates: Vec<Candidate>,
     survivors: Survivors,
     /// One bit per token: seen. All zero between calls.
@@ -82,6 +85,8 @@ impl Sampler {
     pub fn new(vocabulary: usize) -> Self {
         Self {
             vocabulary,
+            maxima: Vec::new(),
+            runs: Vec::new(),
             candidates: Vec::new(),
             survivors: Survivors::default(),
             seen: vec![0; vocabulary.div_ceil(64)],
@@ -105,17 +110,29 @@ impl Sampler {
         if params.repetition_penalty != 1.0 {
             self.penalise(row, tokens, params.repetition_penalty);
         }
-        let max = max_or_nan(row);
-        if !max.is_finite() {
-            return Err(BadLogits);
-        }
+        let Self { maxima, runs, candidates, survivors, .. } = self;
+        let row = Row::new(row, maxima).ok_or(BadLogits)?;
         if is_greedy(params) {
-            return Ok(arg_max(row, max));
+            return Ok(row.best());
         }
-        let cut = self.top_k(row, params.top_k as usize).stricter(min_p(max, params));
-        self.survivors.collect(row, cut, max, params.temperature);
-        let cut = self.survivors.top_p(params.top_p);
-        Ok(self.survivors.draw(cut, uniform(seed, tokens.len() as u64)).unwrap_or_else(|| arg_max(row, max)))
+        let chance = uniform(seed, tokens.len() as u64);
+        let inverse = inverse(params.temperature);
+        let keeps_all = params.top_p.is_nan() || params.top_p >= 1.0;
+        let cut = top_k(&row, params.top_k as usize, runs, candidates).stricter(min_p(row.max, params));
+        let cut = match (cut == Cut::NOTHING, keeps_all) {
+            (true, true) => return Ok(row.draw(inverse, chance, runs)),
+            (true, false) => {
+                row.run_weights(inverse, runs);
+                let total = runs.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+                survivors.collect(&row, Cut::at(least_for(total, &row, params)), inverse);
+                survivors.top_p(f64::from(params.top_p) * total)
+            }
+            (false, keeps_all) => {
+                survivors.collect(&row, cut, inverse);
+                if keeps_all { Cut::NOTHING } else { survivors.top_p(f64::from(params.top_p) * survivors.weight()) }
+            }
+        };
+        Ok(survivors.draw(cut, chance).unwrap_or_else(|| row.best()))
     }
 
     /// Divides positive logits of seen tokens by `penalty` and multiplies negative ones, each token once
@@ -135,41 +152,37 @@ impl Sampler {
             }
         }
     }
+}
 
-    /// The `k`-th token. Candidates pile up above the best known bound; at `2 k` of them the worse half is dropped, which
-    /// raises the bound, so that ever fewer are looked at.
-    fn top_k(&mut self, row: &[f32], k: usize) -> Cut {
-        if k == 0 || k >= row.len() {
-            return Cut::NOTHING;
-        }
-        self.candidates.clear();
-        let mut bound = Cut::NOTHING;
-        for (index, run) in row.chunks(RUN).enumerate() {
-            // One equal to the bound has the higher id and ranks after it.
-            if count_from(run, bound.logit.next_up()) == 0 {
-                continue;
-            }
-            for (offset, &logit) in run.iter().enumerate() {
-                if logit > bound.logit {
-                    self.candidates.push(Candidate { logit, id: (index * RUN + offset) as u32 });
-                    if self.candidates.len() == 2 * k {
-                        bound = self.select(k);
-                        self.candidates.truncate(k);
-                    }
-                }
-            }
-        }
-        // Fewer than k: the others are excluded anyhow.
-        if self.candidates.len() < k { Cut::NOTHING } else { self.select(k) }
-    }
+/// By what distances to the best logit are multiplied; finite, so that the best's own stays zero.
+fn inverse(temperature: f32) -> f32 {
+    temperature.recip().min(f32::MAX)
+}
 
-    /// The `k`-th best candidate; the better ones are moved before it.
-    fn select(&mut self, k: usize) -> Candidate {
-        *self.candidates.select_nth_unstable_by(k - 1, Candidate::rank).1
+/// The `k`-th token.
+fn top_k(row: &Row, k: usize, scratch: &mut Vec<f32>, candidates: &mut Vec<Candidate>) -> Cut {
+    if k == 0 || k >= row.logits.len() {
+        return Cut::NOTHING;
     }
+    candidates.clear();
+    candidates.extend(row.from(row.bound(k, scratch)).filter(|token| token.logit > f32::NEG_INFINITY));
+    // Fewer than k: the others are excluded anyhow.
+    if candidates.len() < k {
+        return Cut::NOTHING;
+    }
+    *candidates.select_nth_unstable_by(k - 1, Candidate::rank).1
 }
 
 /// Tokens with `min_p` of the best token's probability.
 fn min_p(max: f32, params: &SamplingParams) -> Cut {
     if params.min_p > 0.0 { Cut::at((max + params.temperature * params.min_p.ln()).min(max)) } else { Cut::NOTHING }
+}
+
+/// A logit so low that all tokens below it, were they as many as there are and all as likely as it, would not weigh what
+/// top-p leaves out of `total`: so none of them is among those it keeps.
+fn least_for(total: f64, row: &Row, params: &SamplingParams) -> f32 {
+    // A tenth less, for what rounding may add.
+    let left_out = 0.9 * (1.0 - f64::from(params.top_p)) * total;
+    let distance = (row.logits.len() as f64 / left_out).ln().max(0.0) as f32;
+    row.max - distance * params.temperature
 }

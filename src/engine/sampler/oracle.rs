@@ -18,7 +18,7 @@ fn naive(logits: &[f32], params: &SamplingParams, tokens: &[u32], seed: u64) -> 
         return ranked[0].id;
     }
     let max = ranked[0].logit;
-    let weight = |c: &Candidate| f64::from(math::exp((c.logit - max) / params.temperature));
+    let weight = |c: &Candidate| f64::from(crate::engine::kernels::exp((c.logit - max) * inverse(params.temperature)));
     if params.top_k > 0 {
         ranked.truncate(params.top_k as usize);
     }

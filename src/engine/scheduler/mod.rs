@@ -115,7 +115,8 @@ pub type Sampled = (SeqId, Vec<u32>);
 pub struct Scheduler {
     config: EngineConfig,
     pool: BlockPool,
-    namer: Namer,
+    /// Unnamed blocks are nobody's but their sequence's.
+    namer: Option<Namer>,
     queue: Queue,
     /// By rank.
     running: Vec<Sequence>,
@@ -129,7 +130,7 @@ impl Scheduler {
         Self {
             config: config.clone(),
             pool: BlockPool::new(blocks),
-            namer: Namer::default(),
+            namer: config.prefix_cache.then(Namer::default),
             queue: Queue::default(),
             running: Vec::new(),
             pace: Pace::new(config.gap_max),
@@ -146,7 +147,9 @@ impl Scheduler {
         if needed_blocks > self.pool.total() {
             return Err(RequestError::CacheExceeded { needed_blocks, total_blocks: self.pool.total() });
         }
-        sequence.name_blocks(&self.namer);
+        if let Some(namer) = &self.namer {
+            sequence.name_blocks(namer);
+        }
         self.queue.submit(sequence);
         Ok(())
     }
@@ -257,7 +260,9 @@ impl Scheduler {
     /// What has been computed from position `start` on is for others to find, as far as it fills blocks.
     fn publish(&mut self, index: usize, start: usize) {
         let sequence = &mut self.running[index];
-        sequence.name_blocks(&self.namer);
+        if let Some(namer) = &self.namer {
+            sequence.name_blocks(namer);
+        }
         for full in start / BLOCK_TOKENS..sequence.computed / BLOCK_TOKENS {
             let Some((name, tokens)) = sequence.full_block(full) else { break };
             let before = sequence.before(&sequence.blocks[..full]);

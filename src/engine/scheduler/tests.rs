@@ -141,6 +141,18 @@ fn of_prompts_that_begin_alike_and_come_together_one_is_computed() {
 }
 
 #[test]
+fn without_a_prefix_cache_every_prompt_is_computed() {
+    let mut scheduler = scheduler(1000, EngineConfig { prefix_cache: false, ..Default::default() });
+    for id in 0..2 {
+        scheduler.submit(asks(id, alike(id, 64, 20), 10)).unwrap();
+    }
+    assert_eq!(step(&mut scheduler), [(0, 0, 84, true), (1, 0, 84, true)]);
+    scheduler.remove(SeqId(0));
+    scheduler.remove(SeqId(1));
+    assert_eq!((scheduler.blocks_held(), scheduler.blocks_cached()), (0, 0));
+}
+
+#[test]
 fn when_the_one_that_is_computed_leaves_another_goes_on() {
     let mut scheduler = scheduler(1000, EngineConfig { step_tokens_max: 64, ..Default::default() });
     for id in 0..3 {

@@ -24,6 +24,7 @@ use std::{
 use super::simd::Simd;
 use crate::engine::{blocks::BLOCK_TOKENS, kv_cache::PagedHead};
 use product::{Start, product, rows_at};
+pub(super) use softmax::soft_cap;
 use softmax::soften;
 pub(super) use widen::quantise;
 use widen::{widen_keys, widen_values};

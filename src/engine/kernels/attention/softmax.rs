@@ -65,6 +65,25 @@ pub(super) unsafe fn soften<S: Simd>(
     }
 }
 
+/// `cap · tanh(x / cap)` of every value.
+///
+/// # Safety
+/// The CPU has the features of `S`.
+#[inline(always)]
+pub(in crate::engine::kernels) unsafe fn soft_cap<S: Simd>(values: &mut [f32], cap: f32) {
+    /// A multiple of every tier's lanes. What is left over is computed among padding, as the others are.
+    const BLOCK: usize = 16;
+    for values in values.chunks_mut(BLOCK) {
+        let mut block = [0.0; BLOCK];
+        block[..values.len()].copy_from_slice(values);
+        for at in (0..BLOCK).step_by(S::LANES) {
+            // SAFETY: `LANES` divides the block; features by the caller.
+            unsafe { S::store(block.as_mut_ptr().add(at), capped::<S>(S::load(block.as_ptr().add(at)), cap)) };
+        }
+        values.copy_from_slice(&block[..values.len()]);
+    }
+}
+
 /// `cap · tanh(x / cap)`, by `tanh y = 1 - 2 / (e^2y + 1)`.
 #[inline(always)]
 unsafe fn capped<S: Simd>(x: S::V, cap: f32) -> S::V {

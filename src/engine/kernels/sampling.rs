@@ -1,0 +1,138 @@
+//! Passes over a row of logits, in runs: the largest of each run, and what each run weighs. Who samples then looks into few
+//! runs only.
+//!
+//! Plain code without a horizontal step inside: the compiler makes the most of each tier's registers, and since it neither
+//! reorders nor fuses, all tiers give the same bits.
+
+/// Logits of one run; the last run of a row may be shorter.
+pub const RUN: usize = 64;
+
+/// Lanes that add up or compare side by side.
+const LANES: usize = 16;
+
+/// The largest of each run; NaN if any of it is.
+#[inline(always)]
+pub(super) fn run_maxima(row: &[f32], maxima: &mut [f32]) {
+    for (run, maximum) in row.chunks(RUN).zip(maxima) {
+        let (parts, rest) = run.as_chunks::<LANES>();
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        // No NaN equals itself; a mask of bits, since booleans are not as wide as floats.
+        let mut nan = [0u32; LANES];
+        for part in parts {
+            for lane in 0..LANES {
+                lanes[lane] = if part[lane] > lanes[lane] { part[lane] } else { lanes[lane] };
+                nan[lane] |= u32::from(part[lane].is_nan());
+            }
+        }
+        let all = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+        let is_nan = nan.iter().fold(0, |all, lane| all | lane) > 0 || rest.iter().any(|x| x.is_nan());
+        *maximum = if is_nan { f32::NAN } else { all };
+    }
+}
+
+/// Each logit's probability relative to that of `max`, at a temperature given by its inverse.
+#[inline(always)]
+pub(super) fn weigh(logits: &[f32], max: f32, inverse: f32, weights: &mut [f32]) {
+    for (&logit, weight) in logits.iter().zip(weights) {
+        *weight = exp((logit - max) * inverse);
+    }
+}
+
+/// What the logits of each run weigh together.
+#[inline(always)]
+pub(super) fn run_weights(row: &[f32], max: f32, inverse: f32, sums: &mut [f32]) {
+    for (run, sum) in row.chunks(RUN).zip(sums) {
+        let (parts, rest) = run.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for part in parts {
+            for lane in 0..LANES {
+                lanes[lane] += exp((part[lane] - max) * inverse);
+            }
+        }
+        let all = lanes.iter().fold(0.0, |sum, lane| sum + lane);
+        *sum = rest.iter().fold(all, |sum, &logit| sum + exp((logit - max) * inverse));
+    }
+}
+
+/// e^x for x ≤ 0, within 2 ulp; 0 below -87, where f32 would become denormal.
+///
+/// x = n ln 2 + r with |r| ≤ ln 2 / 2; e^r by a polynomial (Cephes `expf`), 2^n by the exponent bits. No branches.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // Adding 1.5 · 2^23 leaves no bits for a fraction: rounds to the nearest integer, in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts: the first has so few bits that n · LN2_HIGH is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let mut p = 1.987_569_2e-4;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5e-1;
+    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    let e = (p * r * r + r + 1.0) * power;
+    if x < -87.0 { 0.0 } else { e }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernels::available;
+
+    #[test]
+    fn exp_agrees_with_f64() {
+        let mut worst = 0.0f64;
+        for step in 0..870_000 {
+            let x = -(step as f32) * 1e-4;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - exact).abs() / exact);
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "{worst:e}");
+        assert_eq!(exp(0.0), 1.0);
+        for x in [-88.0, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(exp(x), 0.0, "{x}");
+        }
+    }
+
+    #[test]
+    fn every_run_has_its_largest_or_nan() {
+        for tier in available() {
+            for len in [1usize, 15, 16, 63, 64, 65, 130] {
+                for at in 0..len {
+                    let mut row: Vec<f32> = (0..len).map(|i| -1.0 - i as f32).collect();
+                    let mut maxima = vec![0.0; len.div_ceil(RUN)];
+                    row[at] = 2.0;
+                    tier.run_maxima(&row, &mut maxima);
+                    assert_eq!(maxima[at / RUN], 2.0, "{at} of {len}, {}", tier.name);
+                    row[at] = f32::NAN;
+                    tier.run_maxima(&row, &mut maxima);
+                    assert!(maxima[at / RUN].is_nan(), "{at} of {len}, {}", tier.name);
+                    assert_eq!(maxima.iter().filter(|m| m.is_nan()).count(), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_tiers_weigh_alike_to_the_bit() {
+        let row: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 * -0.05).collect();
+        let run = |tier: &crate::engine::kernels::Kernels| {
+            let (mut weights, mut sums) = (vec![0.0; 1000], vec![0.0; 1000usize.div_ceil(RUN)]);
+            tier.weigh(&row, 0.0, 0.7, &mut weights);
+            tier.run_weights(&row, 0.0, 0.7, &mut sums);
+            (weights, sums)
+        };
+        let expected = run(available().last().unwrap());
+        for (run, sum) in expected.0.chunks(RUN).zip(&expected.1) {
+            let exact: f64 = run.iter().map(|&weight| f64::from(weight)).sum();
+            assert!((f64::from(*sum) - exact).abs() <= 1e-6 * exact);
+        }
+        for tier in available() {
+            assert!(run(tier) == expected, "{}", tier.name);
+        }
+    }
+}
