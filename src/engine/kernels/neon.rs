@@ -1,4 +1,4 @@
-//! The tier of AArch64, whose NEON every such CPU has. Only the products of bytes (`matmul`) need more.
+//! The tier of AArch64, whose NEON every such CPU has. Only the products of bytes ([`sdot`]) need more.
 
 use std::arch::{aarch64::*, asm};
 
@@ -6,6 +6,21 @@ use super::simd::Simd;
 
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
+
+/// Adds to each of four lanes the products of its four bytes. In assembly, because the standard library's function is
+/// unstable.
+///
+/// # Safety
+/// The CPU has the dot products of Armv8.2.
+#[inline(always)]
+pub(super) unsafe fn sdot(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller's; on registers only.
+    unsafe {
+        asm!("sdot {sums:v}.4s, {a:v}.16b, {b:v}.16b", sums = inout(vreg) sums, a = in(vreg) a, b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sums
+}
 
 /// Widens half floats. In assembly, as their narrowing, because the standard library's functions want the unstable `f16`.
 #[inline(always)]
@@ -80,7 +95,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly)) }
+        unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags)) }
     }
 
     #[inline(always)]

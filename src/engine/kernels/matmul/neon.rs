@@ -2,7 +2,10 @@
 
 use std::arch::{aarch64::*, asm};
 
-use super::{super::neon::widen, lanes::Lanes};
+use super::{
+    super::neon::{sdot, widen},
+    lanes::Lanes,
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
@@ -11,29 +14,26 @@ type F = [float32x4_t; 4];
 type I = [int32x4_t; 4];
 type B = [uint8x16_t; 4];
 
-/// A result's registers, from those of its operands.
+/// A result's registers, from their indices.
 #[inline(always)]
-fn four<V>(f: impl FnMut(usize) -> V) -> [V; 4] {
-    std::array::from_fn(f)
+fn four<V>(mut f: impl FnMut(usize) -> V) -> [V; 4] {
+    [f(0), f(1), f(2), f(3)]
 }
 
-/// Adds to each of four lanes the products of its four signed bytes. The standard library has no stable function for this
-/// instruction.
+/// Without a closure: a compiler that does not optimise would assemble that as a function without the CPU feature.
 #[inline(always)]
-unsafe fn sdot(mut sums: int32x4_t, weights: uint8x16_t, x: int32x4_t) -> int32x4_t {
-    // SAFETY: the feature is the caller's obligation; registers only.
-    unsafe {
-        asm!("sdot {sums:v}.4s, {weights:v}.16b, {x:v}.16b", sums = inout(vreg) sums, weights = in(vreg) weights,
-            x = in(vreg) x, options(pure, nomem, nostack, preserves_flags));
-    }
-    sums
-}
-
-/// Four signed bytes, in every lane.
-#[inline(always)]
-unsafe fn four_bytes(x: *const i8) -> int32x4_t {
+unsafe fn dot(sums: I, weights: [int8x16_t; 4], x: *const i8) -> I {
     // SAFETY: the caller's.
-    unsafe { vdupq_n_s32(x.cast::<i32>().read_unaligned()) }
+    unsafe {
+        // The same four bytes in every lane.
+        let x = vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned()));
+        [
+            sdot(sums[0], weights[0], x),
+            sdot(sums[1], weights[1], x),
+            sdot(sums[2], weights[2], x),
+            sdot(sums[3], weights[3], x),
+        ]
+    }
 }
 
 // SAFETY of the whole: the features are the caller's obligation, as are pointers valid for what each method reads or
@@ -46,7 +46,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
-        unsafe { asm!("prfm pldl1keep, [{from}]", from = in(reg) from, options(nostack, preserves_flags, readonly)) }
+        unsafe { asm!("prfm pldl1keep, [{from}]", from = in(reg) from, options(nomem, nostack, preserves_flags)) }
     }
 
     #[inline(always)]
@@ -203,10 +203,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     unsafe fn dot(sums: I, weights: B, x: *const i8) -> I {
-        unsafe {
-            let x = four_bytes(x);
-            four(|i| sdot(sums[i], weights[i], x))
-        }
+        unsafe { dot(sums, four(|i| vreinterpretq_s8_u8(weights[i])), x) }
     }
 
     #[inline(always)]
@@ -214,12 +211,9 @@ impl Lanes for Neon {
         unsafe { Self::splat_i(0) }
     }
 
-    /// The instruction takes signed bytes, so that the weights need only be moved.
+    /// Both factors of the instruction are signed, so that weights need only be moved.
     #[inline(always)]
     unsafe fn dot_offset(sums: I, weights: B, x: *const i8) -> I {
-        unsafe {
-            let x = four_bytes(x);
-            four(|i| sdot(sums[i], veorq_u8(weights[i], vdupq_n_u8(0x80)), x))
-        }
+        unsafe { dot(sums, four(|i| vreinterpretq_s8_u8(veorq_u8(weights[i], vdupq_n_u8(0x80)))), x) }
     }
 }
