@@ -95,7 +95,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags)) }
+        unsafe { asm!("prfm pldl2keep, [{at}]", at = in(reg) at.addr(), options(nomem, nostack, preserves_flags)) }
     }
 
     #[inline(always)]

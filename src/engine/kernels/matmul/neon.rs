@@ -46,7 +46,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
-        unsafe { asm!("prfm pldl1keep, [{from}]", from = in(reg) from, options(nomem, nostack, preserves_flags)) }
+        unsafe { asm!("prfm pldl1keep, [{from}]", from = in(reg) from.addr(), options(nomem, nostack, preserves_flags)) }
     }
 
     #[inline(always)]
