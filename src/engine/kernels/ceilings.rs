@@ -5,6 +5,8 @@
 
 use std::hint::black_box;
 
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 use super::{kernels, portable::Portable, simd::Simd};
@@ -33,6 +35,10 @@ impl Ceilings {
             name if name.starts_with("avxvnni") => return AVX_VNNI,
             name if name.starts_with("avx2") => return AVX2,
             _ => {}
+        }
+        #[cfg(target_arch = "aarch64")]
+        if kernels().name == "neon" {
+            return NEON;
         }
         PORTABLE
     }
@@ -88,6 +94,8 @@ tier!(AVX_VNNI, Avx2, "AVX-VNNI vpdpbusd", x86::dpbusd_256, "avx2,fma,f16c");
 tier!(AVX512, Avx512, "AVX-512 vpmaddubsw", x86::maddubs_512, "avx512f,avx512bw,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 tier!(AVX512_VNNI, Avx512, "AVX-512 VNNI vpdpbusd", x86::dpbusd_512, "avx512f,avx512bw,avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+tier!(NEON, Neon, "NEON sdot", multiply_bytes_by_sdot, "neon,dotprod");
 
 /// # Safety
 /// The CPU has the features of `S`.
@@ -141,6 +149,29 @@ unsafe fn multiply_bytes(x: &[u8], rounds: usize) -> i32 {
         }
     }
     sums.as_flattened().iter().fold(0, |all, sum| all.wrapping_add(*sum))
+}
+
+/// # Safety
+/// The CPU has the features.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn multiply_bytes_by_sdot(x: &[u8], rounds: usize) -> i32 {
+    use std::arch::aarch64::*;
+
+    let weights = black_box([vdupq_n_s8(1); SUMS]);
+    let mut sums = [vdupq_n_s32(0); SUMS];
+    for _ in 0..rounds {
+        for chunk in x.chunks_exact(16) {
+            // SAFETY: the chunk is as long as what is loaded; the features are this function's.
+            unsafe {
+                let x = vreinterpretq_s8_u8(vld1q_u8(chunk.as_ptr()));
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = super::neon::sdot(*sum, x, weight);
+                }
+            }
+        }
+    }
+    sums.into_iter().fold(0, |all, sum| all.wrapping_add(vaddvq_s32(sum)))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,12 @@
 //! Float kernels: everything of a forward pass but the quantised matrix products.
 //!
+<<<<<<< HEAD
 //! Each is one generic function (`norm`, `glu`, `attention`) over a tier's vectors. The tier is chosen once, at
 //! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512`
+=======
+//! Each is one generic function (`norm`, `glu`, `dot`, `attention`) over a tier's vectors. The tier is chosen once, at
+//! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512|neon`
+>>>>>>> neon
 //! forces a lower one. Within one tier a row's result is the same whatever rows are computed beside it.
 
 pub mod attention;
@@ -12,6 +17,8 @@ mod avx512;
 pub mod ceilings;
 mod glu;
 pub mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod norm;
 mod portable;
 mod rotate;
@@ -125,6 +132,8 @@ tier!(AVX2, "avx2", avx2::Avx2, matmul::AVX2, "avx2,fma,f16c");
 tier!(AVX_VNNI, "avxvnni", avx2::Avx2, matmul::AVX_VNNI, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 tier!(AVX512, "avx512", avx512::Avx512, matmul::AVX512_VNNI, "avx512f,avx512bw,avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+tier!(NEON, "neon", neon::Neon, matmul::NEON, "neon,dotprod");
 
 /// The tiers that this CPU can run, best first.
 pub fn available() -> Vec<&'static Kernels> {
@@ -146,6 +155,10 @@ pub fn available() -> Vec<&'static Kernels> {
         if v3 {
             tiers.push(&AVX2);
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("dotprod") {
+        tiers.push(&NEON);
     }
     tiers.push(&PORTABLE);
     tiers

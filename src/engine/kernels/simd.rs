@@ -1,6 +1,6 @@
 //! The few vector operations that the kernels are written in.
 //!
-//! A kernel is one generic function over [`Simd`]; the tiers (`portable`, `avx2`, `avx512`) implement the trait and
+//! A kernel is one generic function over [`Simd`]; the tiers (`portable`, `avx2`, `avx512`, `neon`) implement the trait and
 //! instantiate the kernels inside functions that carry their `target_feature`s, so that everything is inlined there.
 
 /// A tier's vector of `LANES` floats.
