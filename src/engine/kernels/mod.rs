@@ -1,12 +1,7 @@
 //! Float kernels: everything of a forward pass but the quantised matrix products.
 //!
-<<<<<<< HEAD
 //! Each is one generic function (`norm`, `glu`, `attention`) over a tier's vectors. The tier is chosen once, at
-//! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512`
-=======
-//! Each is one generic function (`norm`, `glu`, `dot`, `attention`) over a tier's vectors. The tier is chosen once, at
 //! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512|neon`
->>>>>>> neon
 //! forces a lower one. Within one tier a row's result is the same whatever rows are computed beside it.
 
 pub mod attention;

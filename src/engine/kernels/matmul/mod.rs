@@ -212,13 +212,9 @@ matmul!(AVX2, avx2::Avx2<avx2::Pairs>, rows: [1, 2], "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, rows: [1, 2], "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
-<<<<<<< HEAD
 matmul!(AVX512_VNNI, avx512::Avx512Vnni, rows: [1, 2, 4, 8], "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
-=======
-matmul!(AVX512_VNNI, avx512::Avx512Vnni, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
-matmul!(NEON, neon::Neon, "neon,dotprod");
->>>>>>> neon
+matmul!(NEON, neon::Neon, rows: [1, 2, 4], "neon,dotprod");
 
 /// Rows of activations, as some kind of weights takes them.
 #[derive(Debug, Clone, Copy)]
