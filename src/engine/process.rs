@@ -2,12 +2,8 @@
 
 /// Sets up the process for engines; call it first thing in `main`.
 ///
-/// - Candle is held to one thread (`CANDLE_NUM_THREADS`, `RAYON_NUM_THREADS`): the engine's team of threads is the
-///   parallelism, and each of them calls candle's kernels for its own share. Left alone, candle would start a
-///   spinning thread for every core of the machine, whatever the process may use, and let one caller in at a time.
-/// - glibc is told to keep freed memory up to 32 MiB at a time: candle allocates the result of every product, and the
-///   larger ones would go back to the system, to be mapped and zeroed again in the next step. A few percent of
-///   one (benches/RESULTS.md).
+/// Candle is held to one thread (`CANDLE_NUM_THREADS`, `RAYON_NUM_THREADS`): the engine's team of threads is the
+/// parallelism. Left alone, candle would start a spinning thread for every core of the machine, whatever the process may use.
 ///
 /// Without it everything works, only slower.
 ///
@@ -18,26 +14,9 @@ pub unsafe fn prepare_process() {
         // SAFETY: the caller's promise.
         unsafe { std::env::set_var(name, "1") };
     }
-    keep_freed_memory();
 }
 
-/// The results of a step's products fit; the largest are a chunk of rows of logits.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const KEPT_BYTES: libc::c_int = 32 << 20;
-
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn keep_freed_memory() {
-    // SAFETY: `mallopt` takes numbers and has no preconditions; glibc locks its arenas itself.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 * KEPT_BYTES);
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn keep_freed_memory() {}
-
-/// Returns freed memory to the system, of which glibc keeps much (see [`prepare_process`]): for moments when a lot has been
+/// Returns freed memory to the system, of which glibc keeps some: for moments when a lot has been
 /// freed for good, such as a model.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn give_back_memory() {

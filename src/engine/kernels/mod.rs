@@ -1,6 +1,6 @@
 //! Float kernels: everything of a forward pass but the quantised matrix products.
 //!
-//! Each is one generic function (`norm`, `glu`, `dot`, `attention`) over a tier's vectors. The tier is chosen once, at
+//! Each is one generic function (`norm`, `glu`, `attention`) over a tier's vectors. The tier is chosen once, at
 //! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512|neon`
 //! forces a lower one. Within one tier a row's result is the same whatever rows are computed beside it.
 
@@ -10,7 +10,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod ceilings;
-mod dot;
 mod glu;
 pub mod matmul;
 #[cfg(target_arch = "aarch64")]
@@ -22,8 +21,6 @@ mod sampling;
 mod simd;
 
 use std::sync::OnceLock;
-
-use half::{bf16, f16};
 
 use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
 use attention::{Ask, QUERIES_MAX, Workspace, record_len};
@@ -42,9 +39,6 @@ pub struct Kernels {
     rotate: unsafe fn(&mut [f32], &[f32], &[f32], PairStyle),
     quantise: unsafe fn(&[f32], &mut [i8], &mut [u16]),
     narrow: unsafe fn(&[f32], &mut [u16]),
-    dot_f32: unsafe fn(&[f32], &[f32], &mut [f32]),
-    dot_f16: unsafe fn(&[f32], &[f16], &mut [f32]),
-    dot_bf16: unsafe fn(&[f32], &[bf16], &mut [f32]),
     run_maxima: unsafe fn(&[f32], &mut [f32]),
     weigh: unsafe fn(&[f32], f32, f32, &mut [f32]),
     run_weights: unsafe fn(&[f32], f32, f32, &mut [f32]),
@@ -96,21 +90,6 @@ macro_rules! tier {
                 unsafe { simd::narrow::<$simd>(from, to) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn dot_f32(x: &[f32], weights: &[f32], out: &mut [f32]) {
-                // SAFETY: as above.
-                unsafe { dot::dot_rows::<$simd, f32>(x, weights, out) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn dot_f16(x: &[f32], weights: &[f16], out: &mut [f32]) {
-                // SAFETY: as above.
-                unsafe { dot::dot_rows::<$simd, f16>(x, weights, out) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn dot_bf16(x: &[f32], weights: &[bf16], out: &mut [f32]) {
-                // SAFETY: as above.
-                unsafe { dot::dot_rows::<$simd, bf16>(x, weights, out) }
-            }
-            $(#[target_feature(enable = $features)])?
             unsafe fn run_maxima(row: &[f32], maxima: &mut [f32]) {
                 sampling::run_maxima(row, maxima)
             }
@@ -132,9 +111,6 @@ macro_rules! tier {
                 rotate,
                 quantise,
                 narrow,
-                dot_f32,
-                dot_f16,
-                dot_bf16,
                 run_maxima,
                 weigh,
                 run_weights,
@@ -258,27 +234,6 @@ impl Kernels {
         assert_eq!(from.len(), to.len());
         // SAFETY: features by construction, lengths as asserted.
         unsafe { (self.narrow)(from, to) }
-    }
-
-    /// `out[r] = x[r] · weights`; `x` has the shape (out.len(), weights.len()).
-    pub fn dot_f32(&self, x: &[f32], weights: &[f32], out: &mut [f32]) {
-        assert_eq!(x.len(), weights.len() * out.len());
-        // SAFETY: features by construction, lengths as asserted.
-        unsafe { (self.dot_f32)(x, weights, out) }
-    }
-
-    /// As [`dot_f32`](Self::dot_f32), for half-precision weights.
-    pub fn dot_f16(&self, x: &[f32], weights: &[f16], out: &mut [f32]) {
-        assert_eq!(x.len(), weights.len() * out.len());
-        // SAFETY: features by construction, lengths as asserted.
-        unsafe { (self.dot_f16)(x, weights, out) }
-    }
-
-    /// As [`dot_f32`](Self::dot_f32), for bfloat16 weights.
-    pub fn dot_bf16(&self, x: &[f32], weights: &[bf16], out: &mut [f32]) {
-        assert_eq!(x.len(), weights.len() * out.len());
-        // SAFETY: features by construction, lengths as asserted.
-        unsafe { (self.dot_bf16)(x, weights, out) }
     }
 
     /// The largest of each [`RUN`] of logits; NaN if any of it is.

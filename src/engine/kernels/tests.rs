@@ -1,6 +1,6 @@
 //! Every tier against plain sums in f64, and against itself with other rows beside.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::*;
 
@@ -109,36 +109,5 @@ fn narrow_rounds_to_nearest_even() {
         tier.narrow(&x, &mut out);
         let expected: Vec<_> = x.iter().map(|x| f16::from_f32(*x).to_bits()).collect();
         assert_eq!(out, expected, "{}", tier.name);
-    }
-}
-
-#[test]
-fn dot_is_the_sum_of_products_whatever_rows_come_with_it() {
-    for tier in available() {
-        for (seed, n) in LENGTHS.into_iter().enumerate() {
-            for rows in 1..=9 {
-                let mut random = Random::new(seed as u64);
-                let x = random.floats(rows * n);
-                let w = random.floats(n);
-                let (half, brain): (Vec<_>, Vec<_>) = w.iter().map(|w| (f16::from_f32(*w), bf16::from_f32(*w))).unzip();
-                let what = format!("{} dot of {rows} rows of {n}", tier.name);
-                let check = |dot: &dyn Fn(&[f32], &mut [f32]), weights: &dyn Fn(usize) -> f32| {
-                    let row =
-                        |r: &[f32]| r.iter().enumerate().map(|(i, x)| f64::from(*x) * f64::from(weights(i))).sum();
-                    let expected: Vec<f64> = x.chunks_exact(n).map(row).collect();
-                    let mut out = vec![0.0; rows];
-                    dot(&x, &mut out);
-                    assert_close(&out, &expected, 3e-5, &what);
-                    for (row, together) in x.chunks_exact(n).zip(&out) {
-                        let mut alone = [0.0];
-                        dot(row, &mut alone);
-                        assert_eq!(alone[0].to_bits(), together.to_bits(), "{what}");
-                    }
-                };
-                check(&|x, out| tier.dot_f32(x, &w, out), &|i| w[i]);
-                check(&|x, out| tier.dot_f16(x, &half, out), &|i| half[i].to_f32());
-                check(&|x, out| tier.dot_bf16(x, &brain, out), &|i| brain[i].to_f32());
-            }
-        }
     }
 }

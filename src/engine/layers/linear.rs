@@ -29,8 +29,28 @@ pub enum Then {
     Add,
 }
 
-/// Chunks that each thread gets, so that one that lost its core for a while delays little.
-const CHUNKS_PER_THREAD: usize = 6;
+impl Then {
+    fn put(self, out: &mut [f32], products: &[f32]) {
+        let add = |(out, product): (&mut f32, &f32)| *out += product;
+        // Nearly always there are sixteen, and for a number that is known the compiler needs no loop.
+        if let (Some((out, [])), Some((products, []))) =
+            (out.split_first_chunk_mut::<LANES>(), products.split_first_chunk::<LANES>())
+        {
+            match self {
+                Self::Store => *out = *products,
+                Self::Add => out.iter_mut().zip(products).for_each(add),
+            }
+        } else {
+            match self {
+                Self::Store => out.copy_from_slice(products),
+                Self::Add => out.iter_mut().zip(products).for_each(add),
+            }
+        }
+    }
+}
+
+/// Chunks that each thread gets: the wait for the last one is short, and one that lost its core for a while delays little.
+const CHUNKS_PER_THREAD: usize = 24;
 /// A chunk's weights stay in the second-level cache beside a block of rows.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Rows that go by a chunk's panels before the next panel's turn.
@@ -103,11 +123,7 @@ impl Linear {
     pub fn forward(&self, crew: &Crew, x: &SharedOperand, then: Then, out: &SharedRows) {
         assert!(x.width() == self.inputs && out.width() == self.outputs);
         self.products(crew, x, |row, first, products| {
-            let out = out.part_mut(row, first..first + products.len());
-            match then {
-                Then::Store => out.copy_from_slice(products),
-                Then::Add => out.iter_mut().zip(products).for_each(|(out, product)| *out += product),
-            }
+            then.put(out.part_mut(row, first..first + products.len()), products);
         });
     }
 

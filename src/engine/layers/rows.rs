@@ -80,7 +80,6 @@ impl SharedRows<'_> {
         unsafe { self.data.read(rows.start * self.width..rows.end * self.width) }
     }
 
-    #[expect(clippy::mut_from_ref, reason = "disjoint by the promise made to `Rows::share`")]
     pub fn row_mut(&self, index: usize) -> &mut [f32] {
         self.part_mut(index, 0..self.width)
     }

@@ -194,6 +194,7 @@ impl Architecture {
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
+    /// What computes; those that run unbatched do so on the CPU.
     pub device: DeviceChoice,
     /// Threads of the team that computes, where the CPU does.
     pub threads: NonZeroUsize,
@@ -213,12 +214,12 @@ impl LoadOptions {
 /// Loads a model: weights are read, packed by all threads of its team or taken to its device, and tried once, so that the
 /// first request is as fast as the next. The source is not needed afterwards.
 pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, LoadError> {
-    if let Some(device) = options.device.open()? {
-        return Ok(Box::new(device::load(source, options, device)?));
-    }
     let architecture = source.architecture()?;
     if let Architecture::Unbatched(unbatched) = architecture {
         return compat::load(unbatched, source, options);
+    }
+    if let Some(device) = options.device.open()? {
+        return Ok(Box::new(device::load(source, options, device)?));
     }
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
     let weights = Weights::new(source, architecture.name(), &team, options);

@@ -89,7 +89,6 @@ impl<D: Dot> Lanes for Avx2<D> {
     type F = [__m256; 2];
     type I = Two;
     type B = Two;
-    const ROWS_MAX: usize = 2;
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {

@@ -13,7 +13,6 @@ impl Lanes for Avx512Vnni {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
-    const ROWS_MAX: usize = 8;
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {

@@ -17,8 +17,6 @@ pub(super) trait Lanes: Copy {
     type I: Copy;
     /// Unsigned bytes, four to a lane.
     type B: Copy;
-    /// Rows of activations that a kernel takes at once at most: as many as the tier's registers hold sums of.
-    const ROWS_MAX: usize;
 
     /// Asks for the cache line at `from`, which may be any address.
     unsafe fn prefetch(from: *const u8);

@@ -135,25 +135,23 @@ pub fn unpack_row(kind: Kind, panel: &[u8], lane: usize, out: &mut [f32]) {
     pack::unpack_row(kind, panel, lane, out);
 }
 
-/// Rows that a tile may have.
-const ROWS: [usize; 4] = [1, 2, 4, 8];
+/// Rows that a tile has at most. Those of a tier are the powers of two from 1 on, by index.
+const ROWS_MAX: usize = 8;
 
 /// (panel, groups, first row of activations, bytes from row to row, out)
 type Tile = unsafe fn(*const u8, usize, *const u8, usize, *mut f32);
-/// By [`ROWS`].
-type Tiles = [Tile; ROWS.len()];
 
 /// The products of one tier.
 pub(super) struct Matmul {
-    rows_max: usize,
-    tiles: fn(Kind) -> &'static Tiles,
+    /// The tiles of 1, 2, 4, … rows.
+    tiles: fn(Kind) -> &'static [Tile],
     quantise_32: unsafe fn(&[f32], &mut [Block32]),
     quantise_256: unsafe fn(&[f32], &mut [Block256]),
 }
 
 /// Instantiates the products of a tier inside functions that carry its CPU features.
 macro_rules! matmul {
-    ($table:ident, $lanes:ty $(, $features:literal)?) => {
+    ($table:ident, $lanes:ty, rows: [$($rows:literal),+] $(, $features:literal)?) => {
         pub(super) static $table: Matmul = {
             $(#[target_feature(enable = $features)])?
             unsafe fn quantised<F: Format, const ROWS: usize>(
@@ -181,12 +179,11 @@ macro_rules! matmul {
             }
             macro_rules! tiles {
                 ($kernel:ident, $format:ty) => {{
-                    static TILES: Tiles =
-                        [$kernel::<$format, 1>, $kernel::<$format, 2>, $kernel::<$format, 4>, $kernel::<$format, 8>];
-                    &TILES
+                    static TILES: &[Tile] = &[$($kernel::<$format, $rows>),+];
+                    TILES
                 }};
             }
-            fn tiles(kind: Kind) -> &'static Tiles {
+            fn tiles(kind: Kind) -> &'static [Tile] {
                 match kind {
                     Kind::Q4_0 => tiles!(quantised, Q4_0),
                     Kind::Q4_1 => tiles!(quantised, Q4_1),
@@ -204,21 +201,20 @@ macro_rules! matmul {
                     Kind::F32 => tiles!(float, F32),
                 }
             }
-            let rows_max = <$lanes as lanes::Lanes>::ROWS_MAX;
-            Matmul { rows_max, tiles, quantise_32, quantise_256 }
+            Matmul { tiles, quantise_32, quantise_256 }
         };
     };
 }
 
-matmul!(SCALAR, scalar::Scalar);
+matmul!(SCALAR, scalar::Scalar, rows: [1]);
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX2, avx2::Avx2<avx2::Pairs>, "avx2,fma,f16c");
+matmul!(AVX2, avx2::Avx2<avx2::Pairs>, rows: [1, 2], "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, "avx2,fma,f16c,avxvnni");
+matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, rows: [1, 2], "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX512_VNNI, avx512::Avx512Vnni, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
+matmul!(AVX512_VNNI, avx512::Avx512Vnni, rows: [1, 2, 4, 8], "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
-matmul!(NEON, neon::Neon, "neon,dotprod");
+matmul!(NEON, neon::Neon, rows: [1, 2, 4], "neon,dotprod");
 
 /// Rows of activations, as some kind of weights takes them.
 #[derive(Debug, Clone, Copy)]
@@ -276,18 +272,17 @@ impl Kernels {
         assert_eq!(elements, rows * groups);
         let stride = groups * size;
         let tiles = (self.matmul.tiles)(kind);
-        let mut out = [0.0; ROWS[ROWS.len() - 1] * LANES];
+        let mut out = [0.0; ROWS_MAX * LANES];
         let mut first = 0;
         while first < rows {
-            let most = (rows - first).min(self.matmul.rows_max);
-            let index = most.ilog2() as usize;
+            let index = ((rows - first).ilog2() as usize).min(tiles.len() - 1);
             // SAFETY: features by construction; the tile's rows lie within `x`, its groups are the panel's, and `out` has
             // room for the largest tile.
             unsafe { tiles[index](panel.as_ptr(), groups, start.add(first * stride), stride, out.as_mut_ptr()) };
-            for (r, products) in out.as_chunks::<LANES>().0[..ROWS[index]].iter().enumerate() {
+            for (r, products) in out.as_chunks::<LANES>().0[..1 << index].iter().enumerate() {
                 put(first + r, products);
             }
-            first += ROWS[index];
+            first += 1 << index;
         }
     }
 }

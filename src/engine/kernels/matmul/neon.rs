@@ -42,7 +42,6 @@ impl Lanes for Neon {
     type F = F;
     type I = I;
     type B = B;
-    const ROWS_MAX: usize = 4;
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {

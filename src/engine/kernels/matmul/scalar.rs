@@ -19,7 +19,6 @@ impl Lanes for Scalar {
     type F = F;
     type I = [i32; LANES];
     type B = B;
-    const ROWS_MAX: usize = 1;
 
     unsafe fn prefetch(_: *const u8) {}
 
