@@ -38,7 +38,7 @@ pub(super) fn widen(halves: uint16x4_t) -> float32x4_t {
 impl Simd for Neon {
     type V = float32x4_t;
     const LANES: usize = 4;
-    const ROWS: usize = 6;
+    const ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {

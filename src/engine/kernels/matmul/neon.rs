@@ -45,7 +45,9 @@ impl Lanes for Neon {
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8) {
-        unsafe { asm!("prfm pldl1keep, [{from}]", from = in(reg) from.addr(), options(nomem, nostack, preserves_flags)) }
+        unsafe {
+            asm!("prfm pldl1keep, [{from}]", from = in(reg) from.addr(), options(nomem, nostack, preserves_flags))
+        }
     }
 
     #[inline(always)]
