@@ -13,8 +13,8 @@
 //! 1. Requests past their deadline leave.
 //! 2. Every running stream gets its one row. When blocks run out, the newest of the lowest priority gives way; when that is
 //!    the stream itself, it keeps its blocks and waits for those before it, which saves computing it again.
-//! 3. The rest of the budget goes to prompt chunks in order of their [turns](queue::turn), any number of sequences in one
-//!    step; waiting ones are admitted as the [queue] has them. What the cache has is taken from there, and what another
+//! 3. The rest of the budget goes to prompt chunks in order of their turns (`queue`), any number of sequences in one
+//!    step; waiting ones are admitted as the queue has them. What the cache has is taken from there, and what another
 //!    prompt is computing right now is waited for.
 //! 4. If no prompt has a row, streams get drafts to check where these pay.
 //!
