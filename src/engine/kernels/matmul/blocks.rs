@@ -2,7 +2,6 @@
 //!
 //! Knows what a block's bits mean, not where packed weights put them.
 
-use super::formats::IQ4_VALUES;
 use crate::engine::gguf::TensorType;
 
 /// A block of one row: up to 256 quants and what they are multiplied with. A weight is
@@ -147,11 +146,6 @@ impl Parts {
             halves(bytes, quants);
         }
     }
-}
-
-/// What a quant of IQ4 stands for.
-pub(super) fn iq4_value(quant: u8) -> i32 {
-    i32::from(IQ4_VALUES[usize::from(quant & 0x0f)]) - 128
 }
 
 fn half_at(block: &[u8], at: usize) -> u16 {

@@ -24,7 +24,7 @@ pub use lanes::LANES;
 
 use super::Kernels;
 use crate::engine::gguf::TensorType;
-use formats::{Format, Iq4Nl, Iq4Xs, Q2K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use formats::{Format, Iq4Nl, Iq4Xs, Layout, Q2K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use tile::{Bf16, F16, F32, FloatFormat};
 
 /// How weights are packed.
@@ -76,40 +76,43 @@ impl Kind {
         })
     }
 
+    /// How groups lie in memory; `None` for floats, whose panels have sixteen weights for each input.
+    fn layout(self) -> Option<&'static Layout> {
+        Some(match self {
+            Self::Q4_0 => &Q4_0::LAYOUT,
+            Self::Q4_1 => &Q4_1::LAYOUT,
+            Self::Q5_0 => &Q5_0::LAYOUT,
+            Self::Q5_1 => &Q5_1::LAYOUT,
+            Self::Q8_0 => &Q8_0::LAYOUT,
+            Self::Iq4Nl => &Iq4Nl::LAYOUT,
+            Self::Q2K => &Q2K::LAYOUT,
+            Self::Q4K => &Q4K::LAYOUT,
+            Self::Q5K => &Q5K::LAYOUT,
+            Self::Q6K => &Q6K::LAYOUT,
+            Self::Iq4Xs => &Iq4Xs::LAYOUT,
+            Self::F16 | Self::Bf16 | Self::F32 => return None,
+        })
+    }
+
     pub fn input(self) -> Input {
-        match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl => Input::Blocks32,
-            Self::Q2K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => Input::Blocks256,
-            Self::F16 | Self::Bf16 | Self::F32 => Input::Floats,
+        match self.layout() {
+            None => Input::Floats,
+            Some(layout) if layout.inputs == 32 => Input::Blocks32,
+            Some(_) => Input::Blocks256,
         }
     }
 
     /// Inputs of a group.
     pub fn group_inputs(self) -> usize {
-        match self.input() {
-            Input::Blocks32 => 32,
-            Input::Blocks256 => 256,
-            Input::Floats => 1,
-        }
+        self.layout().map_or(1, |layout| layout.inputs)
     }
 
     /// Bytes of a group of sixteen outputs.
     pub fn group_bytes(self) -> usize {
-        match self {
-            Self::Q4_0 => Q4_0::BYTES,
-            Self::Q4_1 => Q4_1::BYTES,
-            Self::Q5_0 => Q5_0::BYTES,
-            Self::Q5_1 => Q5_1::BYTES,
-            Self::Q8_0 => Q8_0::BYTES,
-            Self::Iq4Nl => Iq4Nl::BYTES,
-            Self::Q2K => Q2K::BYTES,
-            Self::Q4K => Q4K::BYTES,
-            Self::Q5K => Q5K::BYTES,
-            Self::Q6K => Q6K::BYTES,
-            Self::Iq4Xs => Iq4Xs::BYTES,
-            Self::F16 => F16::BYTES,
-            Self::Bf16 => Bf16::BYTES,
-            Self::F32 => F32::BYTES,
+        match (self.layout(), self) {
+            (Some(layout), _) => layout.bytes(),
+            (None, Self::F32) => F32::BYTES,
+            (None, _) => F16::BYTES,
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) unsafe fn quantised<T: Lanes, F: Format, const ROWS: usize>(
         }
         let mut totals = [T::splat(0.0); ROWS];
         for g in 0..groups {
-            let sums = group::<T, F, ROWS>(panel.add(g * F::BYTES), &rows);
+            let sums = group::<T, F, ROWS>(panel.add(g * F::LAYOUT.bytes()), &rows);
             for r in 0..ROWS {
                 totals[r] = T::fma(sums[r], T::splat((*rows[r]).scale()), totals[r]);
                 rows[r] = rows[r].add(1);
@@ -64,15 +64,15 @@ unsafe fn group<T: Lanes, F: Format, const ROWS: usize>(group: *const u8, rows: 
     unsafe {
         let (scale_factor, min_factor) = F::factors::<T>(group);
         let mut sums = [T::splat(0.0); ROWS];
-        let step = F::BYTES * F::SUB / F::X::K;
-        for sub in 0..F::X::K / F::SUB {
+        let step = F::LAYOUT.bytes() / F::LAYOUT.subs();
+        for sub in 0..F::LAYOUT.subs() {
             fetch_ahead::<T, ROWS>(group.wrapping_add(sub * step), step);
             let products = products::<T, F, ROWS>(group, sub, rows);
             let scale = F::scale::<T>(group, sub, scale_factor);
             for r in 0..ROWS {
                 sums[r] = T::fma(T::to_float(products[r]), scale, sums[r]);
             }
-            if F::MINS {
+            if F::LAYOUT.mins {
                 let min = F::min::<T>(group, sub, min_factor);
                 for r in 0..ROWS {
                     let sum = T::to_float(T::splat_i(block_sum::<F>(rows[r], sub)));
@@ -95,17 +95,18 @@ unsafe fn products<T: Lanes, F: Format, const ROWS: usize>(
     unsafe {
         let mut products = [T::splat_i(0); ROWS];
         for r in 0..ROWS {
-            match F::ZERO {
+            match F::LAYOUT.zero {
                 Zero::At(0) => {}
                 Zero::At(zero) => products[r] = T::splat_i(-zero * block_sum::<F>(rows[r], sub)),
                 Zero::At128 => products[r] = T::start_offset(block_sum::<F>(rows[r], sub)),
             }
         }
-        for quad in 0..F::SUB / 4 {
-            let weights = F::quad::<T>(group, sub, quad);
+        for quad in 0..F::LAYOUT.sub / 4 {
+            let quad = sub * (F::LAYOUT.sub / 4) + quad;
+            let weights = F::quad::<T>(group, quad);
             for r in 0..ROWS {
-                let x = rows[r].cast::<i8>().add(sub * F::SUB + 4 * quad);
-                products[r] = match F::ZERO {
+                let x = rows[r].cast::<i8>().add(4 * quad);
+                products[r] = match F::LAYOUT.zero {
                     Zero::At(_) => T::dot(products[r], weights, x),
                     Zero::At128 => T::dot_offset(products[r], weights, x),
                 };
@@ -119,7 +120,7 @@ unsafe fn products<T: Lanes, F: Format, const ROWS: usize>(
 unsafe fn block_sum<F: Format>(block: *const F::X, sub: usize) -> i32 {
     // SAFETY: the caller's.
     unsafe {
-        match F::SUB {
+        match F::LAYOUT.sub {
             16 => (*block).sum::<16>(sub),
             _ => (*block).sum::<32>(sub),
         }
