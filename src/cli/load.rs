@@ -20,7 +20,8 @@ use crate::{
         Engine, EngineConfig, StartError,
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
-        gguf::Gguf,
+        gguf::{Gguf, TensorType},
+        kernels::matmul::Kind,
         kv_cache::KvType,
         models::{self, LoadError, LoadOptions, Model, Source, Spec},
         team,
@@ -72,6 +73,7 @@ pub struct Opened {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     fingerprint: Fingerprint,
+    quantize: Option<models::Quantize>,
     started: Instant,
 }
 
@@ -122,12 +124,9 @@ pub fn load_showing(config: &Config, on_progress: OnProgress) -> Result<Loaded, 
 
 /// Reads and packs a model's weights, and tries them once.
 pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Result<InMemory, Failure> {
-    let Opened { source, tokenizer, template, fingerprint, started, .. } = opened;
+    let weights_type = opened.weights_type();
+    let Opened { source, tokenizer, template, fingerprint, quantize, started, .. } = opened;
     let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
-    let quantize = model.quantize.map(|wanted| match wanted {
-        config::Quantize::Q8_0 => models::Quantize::Q8_0,
-        config::Quantize::Q4K => models::Quantize::Q4K,
-    });
     let device = model.device.unwrap_or_default();
     let options = LoadOptions { device, quantize, context: model.context, ..LoadOptions::new(threads) };
     let loaded = telling(&source, on_progress, || models::load(&source, options));
@@ -138,7 +137,7 @@ pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Res
     let sizes = weights.weights();
     let info = ModelInfo {
         architecture: weights.spec().architecture.clone(),
-        weights_type: weights_type(&source),
+        weights_type,
         parameters: sizes.parameters,
         file_bytes: source.file_bytes(),
         packed_bytes: sizes.memory_bytes(),
@@ -159,9 +158,27 @@ pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Res
 impl Opened {
     /// Memory that [`read`] takes at most: packed weights, and the largest tensor as it is read.
     pub fn memory_needed(&self) -> u64 {
-        let sizes = || self.source.tensors().map(|tensor| tensor.bytes as u64);
-        // Packed, a format takes up to a sixth more than in the file.
-        sizes().sum::<u64>() * 7 / 6 + sizes().max().unwrap_or(0)
+        let packed: u64 = self.kept().map(|(dtype, bytes)| Kind::packed_bytes(dtype, bytes)).sum();
+        let largest = self.source.tensors().map(|tensor| tensor.bytes as u64).max();
+        packed + largest.unwrap_or(0)
+    }
+
+    /// The type that most of the weights are kept as.
+    fn weights_type(&self) -> String {
+        let mut sums = HashMap::new();
+        for (dtype, bytes) in self.kept() {
+            *sums.entry(dtype).or_insert(0) += bytes;
+        }
+        let most = sums.into_iter().max_by_key(|(dtype, bytes)| (*bytes, dtype.id()));
+        most.map_or(String::new(), |(dtype, _)| dtype.to_string())
+    }
+
+    /// What each tensor is kept as, and the bytes of that.
+    fn kept(&self) -> impl Iterator<Item = (TensorType, u64)> {
+        self.source.tensors().map(|tensor| {
+            let (dtype, bytes) = self.quantize.map_or((tensor.dtype, tensor.bytes), |quantize| quantize.kept(&tensor));
+            (dtype, bytes as u64)
+        })
     }
 }
 
@@ -222,7 +239,11 @@ pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
             Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
         }
     };
-    Ok(Opened { source, spec, tokenizer, template, fingerprint, started })
+    let quantize = model.quantize.map(|wanted| match wanted {
+        config::Quantize::Q8_0 => models::Quantize::Q8_0,
+        config::Quantize::Q4K => models::Quantize::Q4K,
+    });
+    Ok(Opened { source, spec, tokenizer, template, fingerprint, quantize, started })
 }
 
 /// A model that can't be served: its file and why.
@@ -252,18 +273,6 @@ fn summary(model: &ModelConfig, info: &ModelInfo, trained: usize, room: &Room, t
         ("memory", format!("{} for KV at most: {tokens} tokens over all sequences", show_bytes(room.bytes))),
         ("threads", format!("{threads}, {why}")),
     ]
-}
-
-/// The type that most of the weights are stored as.
-fn weights_type(source: &Source) -> String {
-    let mut bytes = HashMap::new();
-    for tensor in source.tensors() {
-        *bytes.entry(tensor.dtype).or_insert(0) += tensor.bytes;
-    }
-    bytes
-        .into_iter()
-        .max_by_key(|(dtype, bytes)| (*bytes, dtype.id()))
-        .map_or(String::new(), |(dtype, _)| dtype.to_string())
 }
 
 /// `397 MB`.

@@ -7,13 +7,10 @@ use candle_core::{
     quantized::{GgmlDType, QStorage, QTensor},
 };
 
-use crate::engine::{
-    gguf::TensorType,
-    models::{
-        LoadError,
-        layout::{MatrixNames, MatrixPart, VectorName},
-        weights::Weights,
-    },
+use crate::engine::models::{
+    LoadError,
+    layout::{MatrixNames, MatrixPart, VectorName},
+    weights::Weights,
 };
 
 /// Reads tensors by name onto a device.
@@ -50,7 +47,7 @@ impl Loader<'_> {
 
     fn matrix(&self, part: &MatrixPart, inputs: usize) -> std::result::Result<Matrix, LoadError> {
         let stored = self.weights.matrix(part, inputs)?;
-        let Some(dtype) = ggml_dtype(stored.dtype) else {
+        let Some(dtype) = stored.dtype.candles() else {
             return Err(LoadError::Type { tensor: part.name.clone(), dtype: stored.dtype });
         };
         let shape = (part.outputs.len(), inputs);
@@ -60,26 +57,6 @@ impl Loader<'_> {
     fn bias(&self, name: &str, bias: Option<&[f32]>) -> std::result::Result<Option<Tensor>, LoadError> {
         bias.map(|bias| Tensor::from_slice(bias, bias.len(), self.device)).transpose().map_err(refused(name))
     }
-}
-
-/// Candle's name of a format, if it has kernels for it.
-fn ggml_dtype(dtype: TensorType) -> Option<GgmlDType> {
-    Some(match dtype {
-        TensorType::F32 => GgmlDType::F32,
-        TensorType::F16 => GgmlDType::F16,
-        TensorType::Bf16 => GgmlDType::BF16,
-        TensorType::Q4_0 => GgmlDType::Q4_0,
-        TensorType::Q4_1 => GgmlDType::Q4_1,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
-        TensorType::Q5_1 => GgmlDType::Q5_1,
-        TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q2K => GgmlDType::Q2K,
-        TensorType::Q3K => GgmlDType::Q3K,
-        TensorType::Q4K => GgmlDType::Q4K,
-        TensorType::Q5K => GgmlDType::Q5K,
-        TensorType::Q6K => GgmlDType::Q6K,
-        _ => return None,
-    })
 }
 
 fn refused(name: &str) -> impl FnOnce(candle_core::Error) -> LoadError {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use candle_core::quantized::GgmlDType;
 use half::{bf16, f16};
 
 /// A tensor's storage format, as ggml numbers them (`ggml.h`, `enum ggml_type`).
@@ -135,6 +136,28 @@ impl TensorType {
     }
 
     /// The variants are declared in the table's order, as a test holds.
+    /// Candle's name of the type, if it knows it.
+    pub(in crate::engine) fn candles(self) -> Option<GgmlDType> {
+        Some(match self {
+            Self::F32 => GgmlDType::F32,
+            Self::F16 => GgmlDType::F16,
+            Self::Bf16 => GgmlDType::BF16,
+            Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q4_1 => GgmlDType::Q4_1,
+            Self::Q5_0 => GgmlDType::Q5_0,
+            Self::Q5_1 => GgmlDType::Q5_1,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q8_1 => GgmlDType::Q8_1,
+            Self::Q2K => GgmlDType::Q2K,
+            Self::Q3K => GgmlDType::Q3K,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q8K => GgmlDType::Q8K,
+            _ => return None,
+        })
+    }
+
     fn row(self) -> &'static (TensorType, u32, &'static str, usize, usize) {
         &TABLE[self as usize]
     }
@@ -149,7 +172,6 @@ impl fmt::Display for TensorType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::quantized::GgmlDType;
 
     #[test]
     fn every_type_finds_its_own_row() {
@@ -164,26 +186,9 @@ mod tests {
 
     #[test]
     fn sizes_agree_with_candle() {
-        use GgmlDType as C;
-        use TensorType as T;
-        let pairs = [
-            (T::F32, C::F32),
-            (T::F16, C::F16),
-            (T::Bf16, C::BF16),
-            (T::Q4_0, C::Q4_0),
-            (T::Q4_1, C::Q4_1),
-            (T::Q5_0, C::Q5_0),
-            (T::Q5_1, C::Q5_1),
-            (T::Q8_0, C::Q8_0),
-            (T::Q8_1, C::Q8_1),
-            (T::Q2K, C::Q2K),
-            (T::Q3K, C::Q3K),
-            (T::Q4K, C::Q4K),
-            (T::Q5K, C::Q5K),
-            (T::Q6K, C::Q6K),
-            (T::Q8K, C::Q8K),
-        ];
-        for (ours, candle) in pairs {
+        let known = TABLE.iter().filter_map(|(ours, ..)| Some((ours, ours.candles()?)));
+        assert_eq!(known.clone().count(), 15);
+        for (ours, candle) in known {
             assert_eq!((ours.block_len(), ours.block_bytes()), (candle.block_size(), candle.type_size()), "{ours}");
         }
     }

@@ -1,8 +1,9 @@
-//! Float kernels: everything of a forward pass but the quantised matrix products.
+//! Kernels: everything that a forward pass computes. Matrix products have a folder of their own.
 //!
-//! Each is one generic function (`norm`, `glu`, `attention`) over a tier's vectors. The tier is chosen once, at
-//! run time, from what the CPU has, so that a plain build is fast everywhere; `SCONCE_KERNELS=portable|avx2|avx512|neon`
-//! forces a lower one. Within one tier a row's result is the same whatever rows are computed beside it.
+//! Each is one generic function (`norm`, `glu`, `attention`, `matmul`) over a tier's vectors. The tier is chosen once, at
+//! run time, from what the CPU has, so that a plain build is fast everywhere;
+//! `SCONCE_KERNELS=portable|avx2|avxvnni|avx512|neon` forces a lower one. Within one tier a row's result is the same
+//! whatever rows are computed beside it.
 
 pub mod attention;
 #[cfg(target_arch = "x86_64")]

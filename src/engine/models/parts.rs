@@ -48,9 +48,7 @@ impl Parts {
             spec: blueprint.spec,
         })
     }
-}
 
-impl Parts {
     /// What the weights take as they are packed; `file` says the rest.
     pub fn packed_sizes(&self, file: WeightSizes) -> WeightSizes {
         let bytes = |block: &Block| -> usize {

@@ -2,10 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{
-    Device, Tensor,
-    quantized::{GgmlDType, QTensor},
-};
+use candle_core::{Device, Tensor, quantized::QTensor};
 
 use crate::engine::{
     gguf::{self, TensorType},
@@ -25,14 +22,14 @@ pub enum Quantize {
 }
 
 impl Quantize {
-    /// Bytes that a tensor will take.
-    pub(super) fn bytes(self, tensor: &gguf::Tensor) -> usize {
+    /// What a tensor is kept as, and the bytes of that.
+    pub fn kept(self, tensor: &gguf::Tensor) -> (TensorType, usize) {
         match tensor.shape[..] {
             [rows, inputs] if tensor.dtype.is_float() => match self.target(tensor.name, inputs) {
-                Some(target) => rows * (inputs / target.block_len() * target.block_bytes()),
-                None => tensor.bytes,
+                Some(target) => (target, rows * (inputs / target.block_len() * target.block_bytes())),
+                None => (tensor.dtype, tensor.bytes),
             },
-            _ => tensor.bytes,
+            _ => (tensor.dtype, tensor.bytes),
         }
     }
 
@@ -83,17 +80,7 @@ pub(super) fn quantize(
 fn quantize_rows(values: Vec<f32>, inputs: usize, target: TensorType, to: &mut [u8]) -> candle_core::Result<()> {
     let rows = values.len() / inputs;
     let tensor = Tensor::from_vec(values, (rows, inputs), &Device::Cpu)?;
-    to.copy_from_slice(&QTensor::quantize(&tensor, candles(target))?.data()?);
+    let candles = target.candles().expect("targets are candle's types");
+    to.copy_from_slice(&QTensor::quantize(&tensor, candles)?.data()?);
     Ok(())
-}
-
-/// Candle's name of a format that weights are turned into.
-fn candles(target: TensorType) -> GgmlDType {
-    match target {
-        TensorType::Q8_0 => GgmlDType::Q8_0,
-        TensorType::Q6K => GgmlDType::Q6K,
-        TensorType::Q5_0 => GgmlDType::Q5_0,
-        TensorType::Q4K => GgmlDType::Q4K,
-        other => unreachable!("nothing is turned into {other}"),
-    }
 }

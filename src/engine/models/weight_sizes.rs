@@ -27,7 +27,7 @@ impl WeightSizes {
         let mut sizes = Self::default();
         for tensor in source.tensors() {
             let values = tensor.shape.iter().map(|n| *n as u64).product::<u64>();
-            let bytes = quantize.map_or(tensor.bytes, |quantize| quantize.bytes(&tensor)) as u64;
+            let bytes = quantize.map_or(tensor.bytes, |quantize| quantize.kept(&tensor).1) as u64;
             sizes.parameters += values;
             if tensor.name == head {
                 sizes.head_bytes = bytes;

@@ -76,6 +76,13 @@ impl Kind {
         })
     }
 
+    /// Bytes that a whole matrix of a file's type takes once it is packed, from those that it has there.
+    pub fn packed_bytes(dtype: TensorType, bytes: u64) -> u64 {
+        let weights = bytes / dtype.block_bytes() as u64 * dtype.block_len() as u64;
+        Self::of(dtype)
+            .map_or(bytes, |kind| weights.div_ceil((LANES * kind.group_inputs()) as u64) * kind.group_bytes() as u64)
+    }
+
     /// How groups lie in memory; `None` for floats, whose panels have sixteen weights for each input.
     fn layout(self) -> Option<&'static Layout> {
         Some(match self {

@@ -1,7 +1,4 @@
-use candle_core::{
-    Device, Tensor,
-    quantized::{GgmlDType, QTensor},
-};
+use candle_core::{Device, Tensor, quantized::QTensor};
 
 use super::*;
 use crate::engine::{fake::Rng, kernels::available};
@@ -11,10 +8,10 @@ fn random(rng: &mut Rng, len: usize) -> Vec<f32> {
 }
 
 /// A matrix as a file has it, and as candle dequantises it.
-fn quantised(dtype: GgmlDType, values: Vec<f32>, inputs: usize) -> (Vec<u8>, Vec<f32>) {
+fn quantised(dtype: TensorType, values: Vec<f32>, inputs: usize) -> (Vec<u8>, Vec<f32>) {
     let rows = values.len() / inputs;
     let tensor = Tensor::from_vec(values, (rows, inputs), &Device::Cpu).unwrap();
-    let tensor = QTensor::quantize(&tensor, dtype).unwrap();
+    let tensor = QTensor::quantize(&tensor, dtype.candles().unwrap()).unwrap();
     let floats = tensor.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     (tensor.data().unwrap().into_owned(), floats)
 }
@@ -29,29 +26,34 @@ fn packed(dtype: TensorType, data: &[u8], inputs: usize) -> Vec<Vec<u8>> {
     data.chunks(LANES * row_bytes).map(pack).collect()
 }
 
-const TYPES: [(TensorType, GgmlDType); 13] = [
-    (TensorType::Q4_0, GgmlDType::Q4_0),
-    (TensorType::Q4_1, GgmlDType::Q4_1),
-    (TensorType::Q5_0, GgmlDType::Q5_0),
-    (TensorType::Q5_1, GgmlDType::Q5_1),
-    (TensorType::Q8_0, GgmlDType::Q8_0),
-    (TensorType::Q2K, GgmlDType::Q2K),
-    (TensorType::Q3K, GgmlDType::Q3K),
-    (TensorType::Q4K, GgmlDType::Q4K),
-    (TensorType::Q5K, GgmlDType::Q5K),
-    (TensorType::Q6K, GgmlDType::Q6K),
-    (TensorType::F16, GgmlDType::F16),
-    (TensorType::Bf16, GgmlDType::BF16),
-    (TensorType::F32, GgmlDType::F32),
+const TYPES: [TensorType; 13] = [
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q8_0,
+    TensorType::Q2K,
+    TensorType::Q3K,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+    TensorType::F16,
+    TensorType::Bf16,
+    TensorType::F32,
 ];
 
 #[test]
 fn packing_keeps_every_weight() {
     let mut rng = Rng::new(1);
-    for (dtype, candle) in TYPES {
+    for dtype in TYPES {
         for (outputs, inputs) in [(16, 256), (37, 512)] {
-            let (data, floats) = quantised(candle, random(&mut rng, outputs * inputs), inputs);
-            for (p, panel) in packed(dtype, &data, inputs).iter().enumerate() {
+            let (data, floats) = quantised(dtype, random(&mut rng, outputs * inputs), inputs);
+            let panels = packed(dtype, &data, inputs);
+            if outputs % LANES == 0 {
+                let bytes: usize = panels.iter().map(Vec::len).sum();
+                assert_eq!(Kind::packed_bytes(dtype, data.len() as u64), bytes as u64, "{dtype}");
+            }
+            for (p, panel) in panels.iter().enumerate() {
                 for lane in 0..LANES.min(outputs - p * LANES) {
                     let mut row = vec![0.0; inputs];
                     unpack_row(Kind::of(dtype).unwrap(), panel, lane, &mut row);
@@ -131,14 +133,14 @@ fn value(rows: Rows, i: usize) -> f64 {
 #[test]
 fn every_tier_gives_the_scalar_products_to_the_bit() {
     let mut rng = Rng::new(2);
-    for (dtype, candle) in TYPES {
+    for dtype in TYPES {
         let sizes: &[usize] = match dtype.block_len() {
             256 => &[256, 1024],
             32 => &[32, 224, 1024],
             _ => &[1, 7, 64, 257],
         };
         for &inputs in sizes {
-            let (data, _) = quantised(candle, random(&mut rng, 19 * inputs), inputs);
+            let (data, _) = quantised(dtype, random(&mut rng, 19 * inputs), inputs);
             check(dtype, &data, inputs, &random(&mut rng, 13 * inputs));
         }
     }
@@ -148,7 +150,7 @@ fn every_tier_gives_the_scalar_products_to_the_bit() {
 #[test]
 fn any_blocks_give_the_same_on_every_tier() {
     let mut rng = Rng::new(3);
-    let types = TYPES.iter().map(|(dtype, _)| *dtype).filter(|dtype| dtype.block_len() > 1);
+    let types = TYPES.into_iter().filter(|dtype| dtype.block_len() > 1);
     for dtype in types.chain([TensorType::Iq4Nl, TensorType::Iq4Xs]) {
         for extreme in [None, Some(0x00), Some(0xff), Some(0x80), Some(0x7f)] {
             let inputs = 512;
@@ -207,7 +209,7 @@ fn what_is_not_finite_shows_in_every_product() {
             for tier in available() {
                 let mut blocks = [Block256::ZERO; 2];
                 tier.quantise_256(&row, &mut blocks);
-                let (data, _) = quantised(GgmlDType::Q4K, vec![0.5; 16 * 512], 512);
+                let (data, _) = quantised(TensorType::Q4K, vec![0.5; 16 * 512], 512);
                 let panel = &packed(TensorType::Q4K, &data, 512)[0];
                 tier.multiply(Kind::Q4K, panel, Rows::Blocks256(&blocks), 1, |_, products| {
                     assert!(products.iter().all(|x| x.is_nan()), "{bad} at {at}, {}: {products:?}", tier.name);
