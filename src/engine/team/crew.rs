@@ -2,13 +2,15 @@
 
 use std::{cell::Cell, ops::Range};
 
-use super::shared::{Shared, Taken};
+use super::shared::{CHUNKS_MAX, STAGES_MAX, Shared};
 
 /// What a region's program is given: the way to share out a stage's work.
 pub struct Crew<'a> {
     /// None: the thread is alone.
     shared: Option<&'a Shared>,
     threads: usize,
+    /// This thread's, among them.
+    index: usize,
     /// The number of the next stage.
     next: Cell<u32>,
     in_stage: Cell<bool>,
@@ -16,11 +18,11 @@ pub struct Crew<'a> {
 
 impl<'a> Crew<'a> {
     pub(super) fn alone() -> Crew<'static> {
-        Crew { shared: None, threads: 1, next: Cell::new(0), in_stage: Cell::new(false) }
+        Crew { shared: None, threads: 1, index: 0, next: Cell::new(0), in_stage: Cell::new(false) }
     }
 
-    pub(super) fn of(shared: &'a Shared, threads: usize) -> Self {
-        Crew { shared: Some(shared), ..Crew { threads, ..Crew::alone() } }
+    pub(super) fn of(shared: &'a Shared, threads: usize, index: usize) -> Self {
+        Crew { shared: Some(shared), ..Crew { threads, index, ..Crew::alone() } }
     }
 
     /// How many threads may take part in this region.
@@ -29,10 +31,10 @@ impl<'a> Crew<'a> {
     }
 
     /// Splits `0..items` into chunks of `chunk` and has each done once, by any thread; returns when all are done, and
-    /// what they wrote can be read.
+    /// what they wrote can be read. Each thread begins with a share of chunks that follow each other, in order.
     ///
     /// # Panics
-    /// If called from within a stage.
+    /// If called from within a stage, or if there are a million chunks.
     pub fn stage(&self, items: usize, chunk: usize, work: impl Fn(Range<usize>)) {
         assert!(!self.in_stage.replace(true), "a stage within a stage");
         let chunk = chunk.max(1);
@@ -47,17 +49,19 @@ impl<'a> Crew<'a> {
     }
 
     fn share(&self, shared: &Shared, chunks: usize, run: impl Fn(usize)) {
-        let stage = self.next.get();
-        let chunks = u32::try_from(chunks).expect("fewer chunks than 2^32");
-        self.next.set(stage.checked_add(1).expect("fewer stages than 2^32"));
+        assert!(chunks < CHUNKS_MAX as usize && self.next.get() < STAGES_MAX, "{chunks} chunks are too many");
+        let (stage, count) = (self.next.get(), chunks as u32);
+        self.next.set(stage + 1);
+        let start = |index: usize| (chunks * index / self.threads) as u32;
         let mut done = 0;
-        loop {
-            match shared.take(stage, chunks) {
-                Taken::Chunk(index) => run(index as usize),
-                Taken::None => break shared.finish(stage, chunks, done),
-                Taken::Closed => break,
+        // Its own share first, then what is left of the others'.
+        for owner in (self.index..self.threads).chain(0..self.index) {
+            let range = start(owner)..start(owner + 1);
+            while let Some(index) = shared.take(self.index, owner, stage, range.clone()) {
+                run(index as usize);
+                done += 1;
             }
-            done += 1;
         }
+        shared.finish(stage, count, done);
     }
 }

@@ -1,7 +1,8 @@
 //! The compute team: a fixed set of threads that share the work of one parallel region at a time.
 //!
 //! A region ([`Team::run`]) is a program that every thread of the team runs from its start: a sequence of *stages*
-//! ([`Crew::stage`]) whose chunks the threads take one by one. The thread that calls does its part, so a team of one
+//! ([`Crew::stage`]) whose chunks the threads take one by one, each from a share of its own, and then from those of
+//! others that are slower. The thread that calls does its part, so a team of one
 //! has no threads of its own. Nobody waits for a thread that holds no chunk: one that comes in late, because something
 //! else runs on its core, finds old stages closed and goes on to the current one, and a region in which a worker never
 //! comes is done without it.
@@ -60,7 +61,7 @@ impl Team {
     /// As [`new`](Self::new), with another way to learn how many threads may be used.
     pub fn with_limit(threads: NonZeroUsize, available: fn() -> NonZeroUsize) -> std::io::Result<Self> {
         let limit = Cell::new((available().get(), Instant::now()));
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(threads.get()));
         let mut team = Self { shared, workers: Vec::new(), available, limit };
         for index in 1..threads.get() {
             let shared = Arc::clone(&team.shared);
@@ -87,7 +88,7 @@ impl Team {
             return program(&Crew::alone());
         }
         let shared = &*self.shared;
-        let result = shared.region(threads, &|| program(&Crew::of(shared, threads)));
+        let result = shared.region(threads, &|index| program(&Crew::of(shared, threads, index)));
         if let Err(payload) = result {
             panic::resume_unwind(payload);
         }

@@ -1,9 +1,9 @@
-//! What the threads of a team share: the gate of regions, the tickets of stages, and how they sleep and wake.
+//! What the threads of a team share: the gate of regions, the shares of stages, and how they sleep and wake.
 
 use std::{
     any::Any,
     cell::UnsafeCell,
-    ops::Deref,
+    ops::{Deref, Range},
     panic::{self, AssertUnwindSafe},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
@@ -20,20 +20,21 @@ use crate::engine::process::give_way;
 /// Polls before a thread that waits parks: some tens of microseconds.
 const SPINS_BEFORE_PARK: u32 = 2_000;
 
-/// A region's program, run by each thread. The lifetime is erased; see the invariant of the module above.
-type Program = *const (dyn Fn() + Sync);
+/// A region's program, run by each thread with its index. The lifetime is erased; see the invariant of the module above.
+type Program = *const (dyn Fn(usize) + Sync);
 
 type Payload = Box<dyn Any + Send>;
 
 /// Why a thread leaves a region in which another one panicked.
 struct Abandoned;
 
-#[derive(Default)]
 pub(super) struct Shared {
     /// The current region's number in the upper half, [`OPEN`] while workers may come in, and below it how many are in.
     gate: Apart<AtomicU64>,
-    /// The current stage's number in the upper half, below it the next chunk to be taken; [`POISON`] after a panic.
-    ticket: Apart<AtomicU64>,
+    /// The current stage's number; [`POISON`] after a panic.
+    stage: Apart<AtomicU64>,
+    /// What is taken of each thread's share of the current stage, as a [`Share`].
+    shares: Box<[Apart<AtomicU64>]>,
     /// Chunks of the current stage that are done, as far as their threads have said so.
     done: Apart<AtomicU32>,
     /// Threads that are parked in a region, or about to be.
@@ -51,8 +52,7 @@ const REGION: u64 = 1 << 32;
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 
-const STAGE: u64 = 1 << 32;
-/// A stage that is never reached, so that no chunk can be taken and nobody waits.
+/// No stage's number.
 const POISON: u64 = u64::MAX;
 
 /// A value with cache lines of its own: two, since lines are fetched in pairs.
@@ -74,39 +74,84 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer in `program` is used only while the caller keeps what is behind it alive.
 unsafe impl Send for Shared {}
 
-/// What a thread that asks for a chunk gets.
-pub(super) enum Taken {
-    Chunk(u32),
-    /// All are taken, not all are done.
-    None,
-    /// The stage is over.
-    Closed,
+/// How many chunks of a thread's share have been taken: at its front by the thread itself, at its back by others that
+/// have none left of their own. So each goes through its share's memory in order: a core that jumps from chunk to chunk
+/// reads at half the speed, since its prefetcher starts anew each time, and has fetched what nobody wanted.
+///
+/// One that was left in an earlier stage is untouched in this one.
+#[derive(Clone, Copy)]
+struct Share {
+    stage: u32,
+    front: u32,
+    back: u32,
 }
+
+impl Share {
+    const STAGE_BITS: u32 = 24;
+    const COUNT_BITS: u32 = 20;
+    const COUNT_MASK: u64 = (1 << Self::COUNT_BITS) - 1;
+
+    fn unpack(word: u64) -> Self {
+        Self {
+            stage: (word >> (2 * Self::COUNT_BITS)) as u32,
+            front: (word >> Self::COUNT_BITS & Self::COUNT_MASK) as u32,
+            back: (word & Self::COUNT_MASK) as u32,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.stage) << (2 * Self::COUNT_BITS)
+            | u64::from(self.front) << Self::COUNT_BITS
+            | u64::from(self.back)
+    }
+}
+
+/// Stages of a region, and chunks of a stage, are fewer than these.
+pub(super) const STAGES_MAX: u32 = 1 << Share::STAGE_BITS;
+pub(super) const CHUNKS_MAX: u32 = 1 << Share::COUNT_BITS;
 
 /// Regions.
 impl Shared {
+    /// For so many threads, the caller included.
+    pub fn new(threads: usize) -> Self {
+        Self {
+            gate: Apart::default(),
+            stage: Apart::default(),
+            shares: (0..threads).map(|_| Apart::default()).collect(),
+            done: Apart::default(),
+            sleeping: Apart::default(),
+            program: UnsafeCell::default(),
+            threads: AtomicUsize::default(),
+            workers: OnceLock::new(),
+            caller: Mutex::default(),
+            panic: Mutex::default(),
+            stop: AtomicBool::default(),
+        }
+    }
+
     pub fn introduce(&self, workers: Vec<Thread>) {
         self.workers.get_or_init(|| workers);
     }
 
     /// Runs `program` on the caller and on those of the first `threads` that come in, and returns when all have left.
-    pub fn region(&self, threads: usize, program: &(dyn Fn() + Sync)) -> Result<(), Payload> {
+    pub fn region(&self, threads: usize, program: &(dyn Fn(usize) + Sync)) -> Result<(), Payload> {
         // SAFETY: only the lifetime is changed. Workers use the pointer only while they are inside this region, and
         // this function returns only when the gate is closed and nobody is inside.
         let program_ptr: Program =
-            unsafe { std::mem::transmute::<&(dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(program) };
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(program) };
         // SAFETY: the gate is closed and nobody is inside: regions are opened by one thread at a time, and the last
         // one was left so.
         unsafe { *self.program.get() = Some(program_ptr) };
         *lock(&self.caller) = Some(thread::current());
         // Nobody is inside to see these; who comes in acquires them with the gate.
         self.threads.store(threads, Relaxed);
-        self.ticket.store(0, Relaxed);
+        self.stage.store(0, Relaxed);
+        self.shares.iter().for_each(|share| share.store(0, Relaxed));
         self.done.store(0, Relaxed);
         let region = self.gate.load(Relaxed).wrapping_add(REGION);
         self.gate.store(region | OPEN, Release);
         self.workers.get().into_iter().flatten().take(threads - 1).for_each(Thread::unpark);
-        self.take_part(program);
+        self.take_part(program, 0);
         // Lets nobody in any more, and waits for those who are. What they wrote is acquired with their going out.
         self.gate.fetch_and(!OPEN, Relaxed);
         self.wait_until(|| self.gate.load(SeqCst) & INSIDE == 0);
@@ -114,11 +159,11 @@ impl Shared {
     }
 
     /// Runs the program; a panic poisons the region and is kept for the caller, if it is the first.
-    fn take_part(&self, program: &dyn Fn()) {
-        let Err(payload) = panic::catch_unwind(AssertUnwindSafe(program)) else { return };
+    fn take_part(&self, program: &dyn Fn(usize), index: usize) {
+        let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| program(index))) else { return };
         if !payload.is::<Abandoned>() {
             lock(&self.panic).get_or_insert(payload);
-            self.ticket.store(POISON, SeqCst);
+            self.stage.store(POISON, SeqCst);
             self.wake();
         }
     }
@@ -131,7 +176,7 @@ impl Shared {
             seen = region;
             // SAFETY: this worker is inside, so `program` is set and stays as it is, and the closure is alive.
             let program = unsafe { (*self.program.get()).map(|program| &*program) };
-            program.into_iter().for_each(|program| self.take_part(program));
+            program.into_iter().for_each(|program| self.take_part(program, index));
             // From here on nothing of the caller's may be touched.
             self.gate.fetch_sub(1, SeqCst);
             self.wake();
@@ -174,49 +219,59 @@ impl Shared {
 
 /// Stages.
 impl Shared {
-    /// The next chunk of `stage`, which has `chunks` of them. Leaves the region if it is poisoned.
-    pub fn take(&self, stage: u32, chunks: u32) -> Taken {
-        let mut ticket = self.ticket.load(Acquire);
+    /// The next of the `chunks` that are `owner`'s share of `stage`, for thread `taker`; `None` when all are taken, or the
+    /// stage is over.
+    ///
+    /// Nothing is published by this: who is at a stage has acquired what was done before it with the stage's number, and
+    /// an exchange fails unless it continues the latest word, so that no chunk is taken twice, or after its stage.
+    pub fn take(&self, taker: usize, owner: usize, stage: u32, chunks: Range<u32>) -> Option<u32> {
+        let word = &self.shares[owner];
+        let mut found = word.load(Relaxed);
         loop {
-            if self.is_over(ticket, stage) {
-                return Taken::Closed;
+            let mut share = Share::unpack(found);
+            if share.stage < stage {
+                share = Share { stage, front: 0, back: 0 };
             }
-            let next = ticket as u32;
-            if next >= chunks {
-                return Taken::None;
+            if share.stage > stage || share.front + share.back >= chunks.end - chunks.start {
+                return None;
             }
-            // Not a plain addition, which would take a chunk of the stage after, were this one closed meanwhile. To
-            // acquire is needed here: the ticket may have been read before the stage's opening was, and a success
-            // reads from that opening, or from exchanges that continue its release sequence.
-            match self.ticket.compare_exchange_weak(ticket, ticket + 1, Acquire, Acquire) {
-                Ok(_) => return Taken::Chunk(next),
-                Err(found) => ticket = found,
+            let index = match taker == owner {
+                true => chunks.start + share.front,
+                false => chunks.end - 1 - share.back,
+            };
+            match taker == owner {
+                true => share.front += 1,
+                false => share.back += 1,
+            }
+            match word.compare_exchange_weak(found, share.pack(), Relaxed, Relaxed) {
+                Ok(_) => return Some(index),
+                Err(now) => found = now,
             }
         }
     }
 
     /// Says that `done` chunks of `stage` are done by this thread, none being left to take, and returns when all are.
+    /// Leaves the region if it is poisoned.
     pub fn finish(&self, stage: u32, chunks: u32, done: u32) {
         // Each addition releases its thread's work and acquires that of those before it, so the last has all of it.
         if done > 0 && self.done.fetch_add(done, AcqRel) + done == chunks {
-            // Seen by the next stage's threads: they acquire the ticket that is released below.
+            // Seen by the next stage's threads: they acquire the number that is released below.
             self.done.store(0, Relaxed);
-            let all_taken = u64::from(stage) * STAGE + u64::from(chunks);
             // Releases everybody's work to all who find this stage closed. It fails only if the region was poisoned,
             // and then it must: poison stays. Sequentially consistent for `wait_until`.
-            let _ = self.ticket.compare_exchange(all_taken, u64::from(stage + 1) * STAGE, SeqCst, Relaxed);
+            let _ = self.stage.compare_exchange(stage.into(), u64::from(stage) + 1, SeqCst, Relaxed);
             self.wake();
         }
-        self.wait_until(|| self.is_over(self.ticket.load(SeqCst), stage));
+        self.wait_until(|| self.is_over(stage));
     }
 
-    /// Whether `stage` is closed, given the ticket.
-    fn is_over(&self, ticket: u64, stage: u32) -> bool {
-        if ticket == POISON {
+    fn is_over(&self, stage: u32) -> bool {
+        let now = self.stage.load(SeqCst);
+        if now == POISON {
             // Not a panic of its own: no message, and the one that caused it is raised by the caller.
             panic::resume_unwind(Box::new(Abandoned));
         }
-        ticket / STAGE > u64::from(stage)
+        now > u64::from(stage)
     }
 }
 

@@ -53,6 +53,30 @@ fn chunks_cover_every_item_once() {
     }
 }
 
+#[test]
+fn a_share_is_taken_in_order_and_by_others_from_its_end() {
+    let shared = Shared::new(2);
+    // (taker, owner, stage, what it gets) of the chunks 4 to 8.
+    for (taker, owner, stage, taken) in [
+        (0, 0, 0, Some(4)),
+        (1, 0, 0, Some(7)),
+        (0, 0, 0, Some(5)),
+        (0, 0, 0, Some(6)),
+        (0, 0, 0, None),
+        (1, 0, 0, None),
+        // Nobody has taken of the other share before its second stage.
+        (0, 1, 1, Some(7)),
+        (1, 1, 1, Some(4)),
+        (1, 0, 1, Some(7)),
+        // Who is late finds nothing.
+        (0, 0, 0, None),
+        (1, 0, 2, Some(7)),
+    ] {
+        assert_eq!(shared.take(taker, owner, stage, 4..8), taken, "{taker} of {owner} in {stage}");
+    }
+    assert_eq!(shared.take(0, 0, 3, 4..4), None);
+}
+
 /// Every item of a stage is made of two of the stage before, which some other thread may have written.
 fn next(previous: &[u64], i: usize) -> u64 {
     let n = previous.len();
