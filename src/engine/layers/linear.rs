@@ -87,10 +87,21 @@ impl<'t> LinearBuilder<'t> {
     /// Packs a matrix of whole rows of `inputs` weights, stored as `dtype`.
     pub fn matrix(mut self, dtype: TensorType, data: &[u8]) -> Result<Self, WeightsError> {
         let matrix = Matrix::pack(self.team, self.arena, dtype, data, self.inputs)?;
+        self.push(matrix);
+        Ok(self)
+    }
+
+    /// Packs two matrices of the same shape for [`Linear::gated`].
+    pub fn pair(mut self, stored: [(TensorType, &[u8]); 2]) -> Result<Self, WeightsError> {
+        let matrices = Matrix::pack_in_turns(self.team, self.arena, stored, self.inputs)?;
+        matrices.into_iter().for_each(|matrix| self.push(matrix));
+        Ok(self)
+    }
+
+    fn push(&mut self, matrix: Matrix) {
         let first = self.outputs;
         self.outputs += matrix.outputs();
         self.parts.push(Part { first, matrix });
-        Ok(self)
     }
 
     /// `bias` is as long as the outputs.

@@ -1,5 +1,7 @@
 //! One matrix of packed weights.
 
+use std::{array, sync::Arc};
+
 use super::linear::WeightsError;
 use crate::engine::{
     gguf::TensorType,
@@ -16,7 +18,10 @@ pub struct Matrix {
     kind: Kind,
     outputs: usize,
     inputs: usize,
-    panels: Piece,
+    memory: Arc<Piece>,
+    /// Where its first panel is, and how far it is from one to the next.
+    start: usize,
+    stride: usize,
 }
 
 impl Matrix {
@@ -28,28 +33,50 @@ impl Matrix {
         data: &[u8],
         inputs: usize,
     ) -> Result<Self, WeightsError> {
-        let kind = Kind::of(dtype).ok_or_else(|| WeightsError(format!("there are no kernels for {dtype}")))?;
-        let block = dtype.block_len();
-        if inputs == 0 || !inputs.is_multiple_of(block) {
-            return Err(WeightsError(format!("rows of {inputs} values are not whole blocks of {block} ({dtype})")));
+        let [matrix] = Self::pack_in_turns(team, arena, [(dtype, data)], inputs)?;
+        Ok(matrix)
+    }
+
+    /// Packs matrices of the same shape whose panels are used in turns, and lie in memory so: one stream to read, not
+    /// several.
+    pub fn pack_in_turns<const N: usize>(
+        team: &Team,
+        arena: &mut Arena,
+        stored: [(TensorType, &[u8]); N],
+        inputs: usize,
+    ) -> Result<[Self; N], WeightsError> {
+        let mut shapes = [(Kind::F32, 0); N];
+        for (shape, (dtype, data)) in shapes.iter_mut().zip(stored) {
+            *shape = check(dtype, data, inputs)?;
         }
-        let row_bytes = inputs / block * dtype.block_bytes();
-        if data.is_empty() || !data.len().is_multiple_of(row_bytes) {
-            return Err(WeightsError(format!("{} bytes are not rows of {row_bytes} bytes", data.len())));
+        let outputs = shapes[0].1;
+        if let Some((_, other)) = shapes.iter().find(|shape| shape.1 != outputs) {
+            return Err(WeightsError(format!("{outputs} rows and {other} rows, which should be as many")));
         }
-        let outputs = data.len() / row_bytes;
-        let (panels, panel_bytes) = (outputs.div_ceil(LANES), kind.panel_bytes(inputs));
-        let mut packed = arena.allocate(panels * panel_bytes);
-        let bytes = DisjointMut::new(&mut packed);
-        team.for_each_chunk(panels, PACKED_AT_ONCE, |chunk| {
-            for panel in chunk {
-                let rows = &data[panel * LANES * row_bytes..data.len().min((panel + 1) * LANES * row_bytes)];
-                // SAFETY: a panel is packed once.
-                let panel = unsafe { bytes.range(panel * panel_bytes..(panel + 1) * panel_bytes) };
-                matmul::pack_panel(dtype, rows, inputs, panel);
-            }
-        });
-        Ok(Self { kind, outputs, inputs, panels: packed })
+        let (panels, stride) = (outputs.div_ceil(LANES), shapes.iter().map(|(kind, _)| kind.panel_bytes(inputs)).sum());
+        let mut memory = arena.allocate(panels * stride);
+        let bytes = DisjointMut::new(&mut memory);
+        let mut starts = [0; N];
+        let mut start = 0;
+        for i in 0..N {
+            let ((kind, _), (dtype, data)) = (shapes[i], stored[i]);
+            let (panel_bytes, rows_bytes) = (kind.panel_bytes(inputs), LANES * data.len() / outputs);
+            team.for_each_chunk(panels, PACKED_AT_ONCE, |chunk| {
+                for panel in chunk {
+                    let rows = &data[panel * rows_bytes..data.len().min((panel + 1) * rows_bytes)];
+                    let at = start + panel * stride;
+                    // SAFETY: a panel is packed once.
+                    matmul::pack_panel(dtype, rows, inputs, unsafe { bytes.range(at..at + panel_bytes) });
+                }
+            });
+            starts[i] = start;
+            start += panel_bytes;
+        }
+        let memory = Arc::new(memory);
+        Ok(array::from_fn(|i| {
+            let ((kind, _), memory) = (shapes[i], Arc::clone(&memory));
+            Self { kind, outputs, inputs, memory, start: starts[i], stride }
+        }))
     }
 
     pub fn kind(&self) -> Kind {
@@ -74,8 +101,7 @@ impl Matrix {
     }
 
     pub fn panel(&self, index: usize) -> &[u8] {
-        let bytes = self.panel_bytes();
-        &self.panels[index * bytes..][..bytes]
+        &self.memory[self.start + index * self.stride..][..self.panel_bytes()]
     }
 
     /// The weights of one output.
@@ -83,4 +109,18 @@ impl Matrix {
         assert!(output < self.outputs && out.len() == self.inputs);
         matmul::unpack_row(self.kind, self.panel(output / LANES), output % LANES, out);
     }
+}
+
+/// How rows of `inputs` weights, stored as `dtype`, are packed, and how many there are.
+fn check(dtype: TensorType, data: &[u8], inputs: usize) -> Result<(Kind, usize), WeightsError> {
+    let kind = Kind::of(dtype).ok_or_else(|| WeightsError(format!("there are no kernels for {dtype}")))?;
+    let block = dtype.block_len();
+    if inputs == 0 || !inputs.is_multiple_of(block) {
+        return Err(WeightsError(format!("rows of {inputs} values are not whole blocks of {block} ({dtype})")));
+    }
+    let row_bytes = inputs / block * dtype.block_bytes();
+    if data.is_empty() || !data.len().is_multiple_of(row_bytes) {
+        return Err(WeightsError(format!("{} bytes are not rows of {row_bytes} bytes", data.len())));
+    }
+    Ok((kind, data.len() / row_bytes))
 }

@@ -155,7 +155,7 @@ impl Block {
             attention_output: weights.linear(&names.attention_output)?,
             attention_join: join(&names.attention_post_norm)?,
             mlp_norm: optional(&names.mlp_norm)?,
-            gate_up: weights.linear(&names.gate_up)?,
+            gate_up: weights.gate_up(&names.gate_up)?,
             activation: blueprint.activation,
             down: weights.linear(&names.down)?,
             mlp_join: join(&names.mlp_post_norm)?,

@@ -160,6 +160,17 @@ impl<'a> Weights<'a> {
         }
         Ok(builder.build(self.bias(names)?))
     }
+
+    /// Gate and up, which are used together.
+    pub fn gate_up(&self, names: &MatrixNames) -> Result<Linear, LoadError> {
+        let [gate, up] = &names.parts[..] else { panic!("a gate and an up") };
+        let [gates, ups] = [self.matrix(gate, names.inputs)?, self.matrix(up, names.inputs)?];
+        let mut arena = self.arena.borrow_mut();
+        let pair = [(gates.dtype, &gates.data[..]), (ups.dtype, &ups.data[..])];
+        let refused = |e: WeightsError| LoadError::Weights { tensor: format!("{}, {}", gate.name, up.name), why: e.0 };
+        let builder = LinearBuilder::new(self.team, &mut arena, names.inputs).pair(pair).map_err(refused)?;
+        Ok(builder.build(self.bias(names)?))
+    }
 }
 
 /// A matrix as its kernels take it.

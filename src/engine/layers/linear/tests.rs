@@ -122,8 +122,12 @@ fn gate_and_up_come_together() {
     let (gate, up) = (matrix(GgmlDType::Q4K, outputs, inputs, 0.0), matrix(GgmlDType::Q6K, outputs, inputs, 1.0));
     let mut arena = Arena::default();
     let builder = LinearBuilder::new(&team, &mut arena, inputs);
-    let linear = builder.matrix(TensorType::Q4K, &gate.0).unwrap().matrix(TensorType::Q6K, &up.0).unwrap().build(None);
-    let (expected, _) = products(&linear, &team, rows);
+    let apart = builder.matrix(TensorType::Q4K, &gate.0).unwrap().matrix(TensorType::Q6K, &up.0).unwrap().build(None);
+    let (expected, _) = products(&apart, &team, rows);
+    let pair = [(TensorType::Q4K, &gate.0[..]), (TensorType::Q6K, &up.0)];
+    let linear = LinearBuilder::new(&team, &mut arena, inputs).pair(pair).unwrap().build(None);
+    assert_eq!((linear.outputs(), linear.bytes()), (apart.outputs(), apart.bytes()));
+    assert_eq!(products(&linear, &team, rows).0.values(), expected.values());
     let (mut x, mut out) = (operand(rows, inputs, linear.forms()), Rows::default());
     out.reset(rows, 2 * outputs);
     {
@@ -180,4 +184,7 @@ fn bad_matrices_are_refused() {
         let found = refused(inputs, dtype, &vec![0; bytes]).unwrap_or_default();
         assert!(found.contains(why), "{found:?}");
     }
+    let unlike = [(TensorType::Q8_0, &[0; 34][..]), (TensorType::F32, &[0; 256])];
+    let found = LinearBuilder::new(&team, &mut Arena::default(), 32).pair(unlike).err().map(|e| e.0);
+    assert!(found.as_ref().is_some_and(|why| why.contains("1 rows and 2 rows")), "{found:?}");
 }
