@@ -25,7 +25,7 @@ pub mod kv_cache;
 pub mod layers;
 #[cfg(test)]
 mod lifecycle;
-mod memory;
+pub mod memory;
 pub mod models;
 pub mod prefix;
 mod process;

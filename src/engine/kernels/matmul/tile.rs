@@ -45,11 +45,12 @@ pub(super) unsafe fn quantised<T: Lanes, F: Format, const ROWS: usize>(
 /// So far ahead of the weights in use, in bytes, memory is asked for more.
 const AHEAD: usize = 4096;
 
-/// Asks for the bytes that are in use `AHEAD` bytes later; panels of a matrix follow each other. With several rows the weights
-/// are read so slowly that the processor does not see a stream in it; with one it does better alone.
+/// Asks for the bytes that are in use `AHEAD` bytes later, if `slow`; panels of a matrix follow each other. With several
+/// rows, or two scales for each vector, weights are read so slowly that the processor does not see a stream in it; else it
+/// does better alone.
 #[inline(always)]
-unsafe fn fetch_ahead<T: Lanes, const ROWS: usize>(here: *const u8, bytes: usize) {
-    if ROWS > 1 {
+unsafe fn fetch_ahead<T: Lanes>(slow: bool, here: *const u8, bytes: usize) {
+    if slow {
         for at in (0..bytes).step_by(64) {
             // SAFETY: features by the caller; any address will do.
             unsafe { T::prefetch(here.wrapping_add(AHEAD + at)) };
@@ -66,7 +67,7 @@ unsafe fn group<T: Lanes, F: Format, const ROWS: usize>(group: *const u8, rows: 
         let mut sums = [T::splat(0.0); ROWS];
         let step = F::LAYOUT.bytes() / F::LAYOUT.subs();
         for sub in 0..F::LAYOUT.subs() {
-            fetch_ahead::<T, ROWS>(group.wrapping_add(sub * step), step);
+            fetch_ahead::<T>(ROWS > 1 || F::LAYOUT.sub == 16, group.wrapping_add(sub * step), step);
             let products = products::<T, F, ROWS>(group, sub, rows);
             let scale = F::scale::<T>(group, sub, scale_factor);
             for r in 0..ROWS {
@@ -193,7 +194,7 @@ pub(super) unsafe fn float<T: Lanes, F: FloatFormat, const ROWS: usize>(
         let mut odd = [T::splat(0.0); ROWS];
         for i in 0..inputs / 2 {
             let (w0, w1) = (F::load::<T>(panel.add(2 * i * F::BYTES)), F::load::<T>(panel.add((2 * i + 1) * F::BYTES)));
-            fetch_ahead::<T, ROWS>(panel.wrapping_add(2 * i * F::BYTES), 2 * F::BYTES);
+            fetch_ahead::<T>(ROWS > 1, panel.wrapping_add(2 * i * F::BYTES), 2 * F::BYTES);
             for r in 0..ROWS {
                 even[r] = T::fma(T::splat(*rows[r].add(2 * i)), w0, even[r]);
                 odd[r] = T::fma(T::splat(*rows[r].add(2 * i + 1)), w1, odd[r]);
