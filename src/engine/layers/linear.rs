@@ -138,20 +138,23 @@ impl Linear {
         });
     }
 
-    /// A stage for two matrices of the same outputs, gate and up: `put(row, first output, gate, up)` takes their products.
-    pub fn gated(&self, crew: &Crew, x: &SharedOperand, put: impl Fn(usize, usize, &[f32], &[f32])) {
+    /// A stage for two matrices of the same outputs, gate and up: `join(gate, up, out)` makes outputs of their products.
+    pub fn gated(&self, crew: &Crew, x: &SharedOperand, out: &SharedRows, join: impl Fn(&[f32], &[f32], &mut [f32])) {
         let [gate, up] = &self.parts[..] else { panic!("a gate and an up") };
         assert!(gate.matrix.outputs() == up.matrix.outputs() && x.width() == self.inputs);
         let panels = gate.matrix.panels();
         crew.stage(panels, panels_per_chunk(crew, panels, self.bytes()), |panels| {
             for rows in blocks(x.rows()) {
                 for panel in panels.clone() {
-                    let mut gates = [[0.0; LANES]; ROWS_AT_ONCE];
-                    self.panel(gate, panel, x, rows.clone(), |row, _, products| {
-                        gates[row - rows.start][..products.len()].copy_from_slice(products);
+                    self.panel(gate, panel, x, rows.clone(), |row, first, gates| {
+                        Then::Store.put(out.part_mut(row, first..first + gates.len()), gates);
                     });
-                    self.panel(up, panel, x, rows.clone(), |row, _, products| {
-                        put(row, panel * LANES, &gates[row - rows.start][..products.len()], products);
+                    self.panel(up, panel, x, rows.clone(), |row, first, ups| {
+                        let first = first - up.first;
+                        let out = out.part_mut(row, first..first + ups.len());
+                        let mut gates = [0.0; LANES];
+                        gates[..ups.len()].copy_from_slice(out);
+                        join(&gates[..ups.len()], ups, out);
                     });
                 }
             }

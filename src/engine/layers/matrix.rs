@@ -22,6 +22,7 @@ pub struct Matrix {
     /// Where its first panel is, and how far it is from one to the next.
     start: usize,
     stride: usize,
+    panel_bytes: usize,
 }
 
 impl Matrix {
@@ -75,7 +76,8 @@ impl Matrix {
         let memory = Arc::new(memory);
         Ok(array::from_fn(|i| {
             let ((kind, _), memory) = (shapes[i], Arc::clone(&memory));
-            Self { kind, outputs, inputs, memory, start: starts[i], stride }
+            let panel_bytes = kind.panel_bytes(inputs);
+            Self { kind, outputs, inputs, memory, start: starts[i], stride, panel_bytes }
         }))
     }
 
@@ -93,15 +95,11 @@ impl Matrix {
 
     /// Bytes that a product reads.
     pub fn bytes(&self) -> usize {
-        self.panels() * self.panel_bytes()
-    }
-
-    pub fn panel_bytes(&self) -> usize {
-        self.kind.panel_bytes(self.inputs)
+        self.panels() * self.panel_bytes
     }
 
     pub fn panel(&self, index: usize) -> &[u8] {
-        &self.memory[self.start + index * self.stride..][..self.panel_bytes()]
+        &self.memory[self.start + index * self.stride..][..self.panel_bytes]
     }
 
     /// The weights of one output.

@@ -188,12 +188,9 @@ impl Block {
         self.attention_join.forward(crew, &self.attention_output, &s.attended, s);
 
         read_stream(crew, self.mlp_norm.as_ref(), s);
-        self.gate_up.gated(crew, &s.normed, |row, first, gate, up| {
-            let out = s.gated.floats().part_mut(row, first..first + gate.len());
-            match self.activation {
-                Activation::Silu => kernels().silu_mul(gate, up, out),
-                Activation::GeluTanh => kernels().gelu_mul(gate, up, out),
-            }
+        self.gate_up.gated(crew, &s.normed, s.gated.floats(), |gate, up, out| match self.activation {
+            Activation::Silu => kernels().silu_mul(gate, up, out),
+            Activation::GeluTanh => kernels().gelu_mul(gate, up, out),
         });
         s.gated.quantise(crew);
         self.mlp_join.forward(crew, &self.down, &s.gated, s);

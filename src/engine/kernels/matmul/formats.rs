@@ -33,6 +33,8 @@ pub(super) struct Layout {
     pub mins: bool,
     pub quants: Quants,
     pub zero: Zero,
+    /// Of a group of sixteen outputs.
+    pub bytes: usize,
 }
 
 /// What a sub-block's scale is.
@@ -82,6 +84,19 @@ pub(super) struct Place {
 }
 
 impl Layout {
+    const fn new(inputs: usize, sub: usize, scales: Scales, mins: bool, quants: Quants, zero: Zero) -> Self {
+        let mut layout = Self { inputs, sub, scales, mins, quants, zero, bytes: 0 };
+        let per_32 = match layout.quants {
+            Quants::Pairs => 2,
+            Quants::Nibbles | Quants::Iq4 => 4,
+            Quants::NibblesAndBit => 5,
+            Quants::NibblesAndPairs => 6,
+            Quants::Bytes => 8,
+        };
+        layout.bytes = layout.quants() + inputs / 32 * per_32 * VECTOR;
+        layout
+    }
+
     pub const fn subs(&self) -> usize {
         self.inputs / self.sub
     }
@@ -113,18 +128,6 @@ impl Layout {
     const fn quants(&self) -> usize {
         let end = self.scale(0) + self.factors() * self.scale_bytes();
         if self.inputs == 256 { end.next_multiple_of(VECTOR) } else { end }
-    }
-
-    /// Of a group of sixteen outputs.
-    pub const fn bytes(&self) -> usize {
-        let per_32 = match self.quants {
-            Quants::Pairs => 2,
-            Quants::Nibbles | Quants::Iq4 => 4,
-            Quants::NibblesAndBit => 5,
-            Quants::NibblesAndPairs => 6,
-            Quants::Bytes => 8,
-        };
-        self.quants() + self.inputs / 32 * per_32 * VECTOR
     }
 
     /// Where the vectors of the 32 (or 64) inputs around a quad start.
@@ -271,14 +274,8 @@ macro_rules! formats {
 
         impl Format for $format {
             type X = $x;
-            const LAYOUT: Layout = Layout {
-                inputs: <$x as Block>::K,
-                sub: $sub,
-                scales: Scales::$scales,
-                mins: $mins,
-                quants: Quants::$quants,
-                zero: $zero,
-            };
+            const LAYOUT: Layout =
+                Layout::new(<$x as Block>::K, $sub, Scales::$scales, $mins, Quants::$quants, $zero);
         }
     )*};
 }

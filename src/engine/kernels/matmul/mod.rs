@@ -22,6 +22,8 @@ mod tile;
 pub use activations::{Block32, Block256};
 pub use lanes::LANES;
 
+use std::mem::MaybeUninit;
+
 use super::Kernels;
 use crate::engine::gguf::TensorType;
 use formats::{Format, Iq4Nl, Iq4Xs, Layout, Q2K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
@@ -117,7 +119,7 @@ impl Kind {
     /// Bytes of a group of sixteen outputs.
     pub fn group_bytes(self) -> usize {
         match (self.layout(), self) {
-            (Some(layout), _) => layout.bytes(),
+            (Some(layout), _) => layout.bytes,
             (None, Self::F32) => F32::BYTES,
             (None, _) => F16::BYTES,
         }
@@ -276,21 +278,22 @@ impl Kernels {
     /// `put(row, products)`.
     #[inline]
     pub fn multiply(&self, kind: Kind, panel: &[u8], x: Rows, rows: usize, mut put: impl FnMut(usize, &[f32; LANES])) {
-        let groups = panel.len() / kind.group_bytes();
+        let group_bytes = kind.group_bytes();
+        let groups = panel.len() / group_bytes;
         let (start, elements, size) = x.elements();
-        assert!(x.input() == kind.input() && panel.len() == groups * kind.group_bytes());
-        assert_eq!(elements, rows * groups);
+        assert!(x.input() == kind.input() && elements == rows * groups && panel.len() == groups * group_bytes);
         let stride = groups * size;
         let tiles = (self.matmul.tiles)(kind);
-        let mut out = [0.0; ROWS_MAX * LANES];
+        let mut out = [const { MaybeUninit::<[f32; LANES]>::uninit() }; ROWS_MAX];
         let mut first = 0;
         while first < rows {
             let index = ((rows - first).ilog2() as usize).min(tiles.len() - 1);
             // SAFETY: features by construction; the tile's rows lie within `x`, its groups are the panel's, and `out` has
             // room for the largest tile.
-            unsafe { tiles[index](panel.as_ptr(), groups, start.add(first * stride), stride, out.as_mut_ptr()) };
-            for (r, products) in out.as_chunks::<LANES>().0[..1 << index].iter().enumerate() {
-                put(first + r, products);
+            unsafe { tiles[index](panel.as_ptr(), groups, start.add(first * stride), stride, out.as_mut_ptr().cast()) };
+            for (r, products) in out[..1 << index].iter().enumerate() {
+                // SAFETY: the tile has written the products of its rows.
+                put(first + r, unsafe { products.assume_init_ref() });
             }
             first += 1 << index;
         }

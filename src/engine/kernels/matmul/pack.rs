@@ -17,7 +17,7 @@ pub(super) fn pack_panel(dtype: TensorType, rows: &[u8], inputs: usize, panel: &
     let row_bytes = inputs / dtype.block_len() * dtype.block_bytes();
     let Some(layout) = kind.layout() else { return pack_floats(dtype.block_bytes(), rows, row_bytes, panel) };
     let mut parts = Parts::ZERO;
-    for (g, group) in panel.chunks_exact_mut(layout.bytes()).enumerate() {
+    for (g, group) in panel.chunks_exact_mut(layout.bytes).enumerate() {
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
             parts.read(dtype, &row[g * dtype.block_bytes()..][..dtype.block_bytes()]);
             layout.put(group, lane, &parts);
@@ -119,7 +119,7 @@ impl Layout {
 /// The weights of output `lane` of a panel, as candle and ggml would dequantise them, to the bit.
 pub(super) fn unpack_row(kind: Kind, panel: &[u8], lane: usize, out: &mut [f32]) {
     let Some(layout) = kind.layout() else { return unpack_floats(kind, panel, lane, out) };
-    for (group, out) in panel.chunks_exact(layout.bytes()).zip(out.chunks_exact_mut(layout.inputs)) {
+    for (group, out) in panel.chunks_exact(layout.bytes).zip(out.chunks_exact_mut(layout.inputs)) {
         for (sub, out) in out.chunks_exact_mut(layout.sub).enumerate() {
             let (scale, min) = layout.scale_and_min(group, lane, sub);
             for (i, out) in out.chunks_exact_mut(4).enumerate() {

@@ -30,7 +30,7 @@ pub(super) unsafe fn quantised<T: Lanes, F: Format, const ROWS: usize>(
         }
         let mut totals = [T::splat(0.0); ROWS];
         for g in 0..groups {
-            let sums = group::<T, F, ROWS>(panel.add(g * F::LAYOUT.bytes()), &rows);
+            let sums = group::<T, F, ROWS>(panel.add(g * F::LAYOUT.bytes), &rows);
             for r in 0..ROWS {
                 totals[r] = T::fma(sums[r], T::splat((*rows[r]).scale()), totals[r]);
                 rows[r] = rows[r].add(1);
@@ -65,7 +65,7 @@ unsafe fn group<T: Lanes, F: Format, const ROWS: usize>(group: *const u8, rows: 
     unsafe {
         let (scale_factor, min_factor) = F::factors::<T>(group);
         let mut sums = [T::splat(0.0); ROWS];
-        let step = F::LAYOUT.bytes() / F::LAYOUT.subs();
+        let step = F::LAYOUT.bytes / F::LAYOUT.subs();
         for sub in 0..F::LAYOUT.subs() {
             fetch_ahead::<T>(ROWS > 1 || F::LAYOUT.sub == 16, group.wrapping_add(sub * step), step);
             let products = products::<T, F, ROWS>(group, sub, rows);
