@@ -14,21 +14,26 @@ pub(super) unsafe trait Block: Sized {
     const K: usize;
     /// What a value of 1 stands for.
     fn scale(&self) -> f32;
-    /// The sum of values `N · index ..` of `N` values (16 or 32).
-    fn sum<const N: usize>(&self, index: usize) -> i32;
+    /// The sum of values `N · index ..` of `N` values (16 or 32), for weights with minima.
+    fn sum<const N: usize>(&self, index: usize) -> f32;
+    /// The same times `-zero`, a multiple of 32 (of 8 for blocks of 32): what products of weights with that zero point start
+    /// from.
+    fn start<const N: usize>(&self, index: usize, zero: i32) -> i32;
 
     fn values(&mut self) -> &mut [i8];
     /// Takes the sums of each sixteen values.
     fn set(&mut self, scale: f32, sums: &[i32]);
 }
 
-/// 256 values.
+/// 256 values. Sums are stored as the most used formats take them: a vector of what lies in memory costs nothing.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Block256 {
     values: [i8; 256],
-    sums_16: [i32; 16],
-    sums_32: [i32; 8],
+    /// Of 16 values each, times the zero point of Q6_K.
+    starts: [i32; 16],
+    /// Of 32 values each.
+    sums: [f32; 8],
     scale: f32,
 }
 
@@ -37,16 +42,21 @@ pub struct Block256 {
 #[repr(C)]
 pub struct Block32 {
     values: [i8; 32],
-    sum: i32,
+    /// The sum times the zero point of Q4_0.
+    start: i32,
     scale: f32,
 }
 
+/// What [`Block256::starts`] and [`Block32::start`] are multiplied with.
+const START_256: i32 = -32;
+const START_32: i32 = -8;
+
 impl Block256 {
-    pub const ZERO: Self = Self { values: [0; 256], sums_16: [0; 16], sums_32: [0; 8], scale: 0.0 };
+    pub const ZERO: Self = Self { values: [0; 256], starts: [0; 16], sums: [0.0; 8], scale: 0.0 };
 }
 
 impl Block32 {
-    pub const ZERO: Self = Self { values: [0; 32], sum: 0, scale: 0.0 };
+    pub const ZERO: Self = Self { values: [0; 32], start: 0, scale: 0.0 };
 }
 
 // SAFETY: `repr(C)` puts the values first.
@@ -59,11 +69,20 @@ unsafe impl Block for Block256 {
     }
 
     #[inline(always)]
-    fn sum<const N: usize>(&self, index: usize) -> i32 {
+    fn sum<const N: usize>(&self, index: usize) -> f32 {
         match N {
-            16 => self.sums_16[index],
-            _ => self.sums_32[index],
+            16 => (self.starts[index] / START_256) as f32,
+            _ => self.sums[index],
         }
+    }
+
+    #[inline(always)]
+    fn start<const N: usize>(&self, index: usize, zero: i32) -> i32 {
+        let start = match N {
+            16 => self.starts[index],
+            _ => self.starts[2 * index] + self.starts[2 * index + 1],
+        };
+        start * (-zero / START_256)
     }
 
     #[inline(always)]
@@ -74,9 +93,11 @@ unsafe impl Block for Block256 {
     #[inline(always)]
     fn set(&mut self, scale: f32, sums: &[i32]) {
         self.scale = scale;
-        self.sums_16.copy_from_slice(sums);
-        for (sum, pair) in self.sums_32.iter_mut().zip(sums.chunks_exact(2)) {
-            *sum = pair[0] + pair[1];
+        for (start, sum) in self.starts.iter_mut().zip(sums) {
+            *start = START_256 * sum;
+        }
+        for (sum, pair) in self.sums.iter_mut().zip(sums.chunks_exact(2)) {
+            *sum = (pair[0] + pair[1]) as f32;
         }
     }
 }
@@ -91,8 +112,13 @@ unsafe impl Block for Block32 {
     }
 
     #[inline(always)]
-    fn sum<const N: usize>(&self, _: usize) -> i32 {
-        self.sum
+    fn sum<const N: usize>(&self, _: usize) -> f32 {
+        (self.start / START_32) as f32
+    }
+
+    #[inline(always)]
+    fn start<const N: usize>(&self, _: usize, zero: i32) -> i32 {
+        self.start * (-zero / START_32)
     }
 
     #[inline(always)]
@@ -102,7 +128,7 @@ unsafe impl Block for Block32 {
 
     #[inline(always)]
     fn set(&mut self, scale: f32, sums: &[i32]) {
-        (self.scale, self.sum) = (scale, sums[0] + sums[1]);
+        (self.scale, self.start) = (scale, START_32 * (sums[0] + sums[1]));
     }
 }
 

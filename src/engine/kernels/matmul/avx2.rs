@@ -13,7 +13,7 @@ pub(super) trait Dot: Copy {
     /// Weights below 128.
     unsafe fn dot(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i;
     /// See [`Lanes::start_offset`].
-    unsafe fn start_offset(sum: i32) -> i32;
+    unsafe fn start_offset(start: i32) -> i32;
     unsafe fn dot_offset(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i;
 }
 
@@ -57,8 +57,8 @@ impl Dot for Vnni {
     }
 
     #[inline(always)]
-    unsafe fn start_offset(sum: i32) -> i32 {
-        -128 * sum
+    unsafe fn start_offset(start: i32) -> i32 {
+        start
     }
 
     #[inline(always)]
@@ -271,8 +271,8 @@ impl<D: Dot> Lanes for Avx2<D> {
     }
 
     #[inline(always)]
-    unsafe fn start_offset(sum: i32) -> Two {
-        unsafe { Self::splat_i(D::start_offset(sum)) }
+    unsafe fn start_offset(start: i32) -> Two {
+        unsafe { Self::splat_i(D::start_offset(start)) }
     }
 
     #[inline(always)]

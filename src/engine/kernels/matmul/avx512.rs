@@ -150,8 +150,8 @@ impl Lanes for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn start_offset(sum: i32) -> __m512i {
-        unsafe { _mm512_set1_epi32(-128 * sum) }
+    unsafe fn start_offset(start: i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(start) }
     }
 
     #[inline(always)]

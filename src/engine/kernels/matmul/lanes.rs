@@ -65,8 +65,8 @@ pub(super) trait Lanes: Copy {
 
     /// Adds to each lane the products of its four weights, all below 128, with the four signed bytes at `x`.
     unsafe fn dot(sums: Self::I, weights: Self::B, x: *const i8) -> Self::I;
-    /// What [`dot_offset`](Self::dot_offset) must start from when the signed bytes add up to `sum`.
-    unsafe fn start_offset(sum: i32) -> Self::I;
+    /// What [`dot_offset`](Self::dot_offset) must start from, when `start` is -128 times the sum of the signed bytes.
+    unsafe fn start_offset(start: i32) -> Self::I;
     /// As [`dot`](Self::dot), with `weight - 128` for each weight, any byte: from a start of
     /// [`start_offset`](Self::start_offset) over all bytes.
     unsafe fn dot_offset(sums: Self::I, weights: Self::B, x: *const i8) -> Self::I;

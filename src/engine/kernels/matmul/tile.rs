@@ -76,8 +76,7 @@ unsafe fn group<T: Lanes, F: Format, const ROWS: usize>(group: *const u8, rows: 
             if F::LAYOUT.mins {
                 let min = F::min::<T>(group, sub, min_factor);
                 for r in 0..ROWS {
-                    let sum = T::to_float(T::splat_i(block_sum::<F>(rows[r], sub)));
-                    sums[r] = T::fnma(sum, min, sums[r]);
+                    sums[r] = T::fnma(T::splat(sum::<F>(rows[r], sub)), min, sums[r]);
                 }
             }
         }
@@ -98,8 +97,8 @@ unsafe fn products<T: Lanes, F: Format, const ROWS: usize>(
         for r in 0..ROWS {
             match F::LAYOUT.zero {
                 Zero::At(0) => {}
-                Zero::At(zero) => products[r] = T::splat_i(-zero * block_sum::<F>(rows[r], sub)),
-                Zero::At128 => products[r] = T::start_offset(block_sum::<F>(rows[r], sub)),
+                Zero::At(zero) => products[r] = T::splat_i(start::<F>(rows[r], sub, zero)),
+                Zero::At128 => products[r] = T::start_offset(start::<F>(rows[r], sub, 128)),
             }
         }
         for quad in 0..F::LAYOUT.sub / 4 {
@@ -117,13 +116,26 @@ unsafe fn products<T: Lanes, F: Format, const ROWS: usize>(
     }
 }
 
+/// See [`Block::sum`].
 #[inline(always)]
-unsafe fn block_sum<F: Format>(block: *const F::X, sub: usize) -> i32 {
+unsafe fn sum<F: Format>(block: *const F::X, sub: usize) -> f32 {
     // SAFETY: the caller's.
     unsafe {
         match F::LAYOUT.sub {
             16 => (*block).sum::<16>(sub),
             _ => (*block).sum::<32>(sub),
+        }
+    }
+}
+
+/// See [`Block::start`].
+#[inline(always)]
+unsafe fn start<F: Format>(block: *const F::X, sub: usize, zero: i32) -> i32 {
+    // SAFETY: the caller's.
+    unsafe {
+        match F::LAYOUT.sub {
+            16 => (*block).start::<16>(sub, zero),
+            _ => (*block).start::<32>(sub, zero),
         }
     }
 }
