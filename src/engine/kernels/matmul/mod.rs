@@ -155,15 +155,15 @@ type Tile = unsafe fn(*const u8, usize, *const u8, usize, *mut f32);
 
 /// The products of one tier.
 pub(super) struct Matmul {
-    /// The tiles of 1, 2, 4, … rows.
-    tiles: fn(Kind) -> &'static [Tile],
+    /// Tiles by the rows they take, from one row on.
+    tiles: fn(Kind) -> &'static [(usize, Tile)],
     quantise_32: unsafe fn(&[f32], &mut [Block32]),
     quantise_256: unsafe fn(&[f32], &mut [Block256]),
 }
 
 /// Instantiates the products of a tier inside functions that carry its CPU features.
 macro_rules! matmul {
-    ($table:ident, $lanes:ty, rows: [$($rows:literal),+] $(, $features:literal)?) => {
+    ($table:ident, $lanes:ty, quantised: [$($quantised:literal),+], float: [$($float:literal),+] $(, $features:literal)?) => {
         pub(super) static $table: Matmul = {
             $(#[target_feature(enable = $features)])?
             unsafe fn quantised<F: Format, const ROWS: usize>(
@@ -189,28 +189,34 @@ macro_rules! matmul {
                 // SAFETY: as above.
                 unsafe { activations::quantise::<$lanes, Block256>(row, blocks) }
             }
-            macro_rules! tiles {
-                ($kernel:ident, $format:ty) => {{
-                    static TILES: &[Tile] = &[$($kernel::<$format, $rows>),+];
+            macro_rules! quantised {
+                ($format:ty) => {{
+                    static TILES: &[(usize, Tile)] = &[$(($quantised, quantised::<$format, $quantised>)),+];
                     TILES
                 }};
             }
-            fn tiles(kind: Kind) -> &'static [Tile] {
+            macro_rules! float {
+                ($format:ty) => {{
+                    static TILES: &[(usize, Tile)] = &[$(($float, float::<$format, $float>)),+];
+                    TILES
+                }};
+            }
+            fn tiles(kind: Kind) -> &'static [(usize, Tile)] {
                 match kind {
-                    Kind::Q4_0 => tiles!(quantised, Q4_0),
-                    Kind::Q4_1 => tiles!(quantised, Q4_1),
-                    Kind::Q5_0 => tiles!(quantised, Q5_0),
-                    Kind::Q5_1 => tiles!(quantised, Q5_1),
-                    Kind::Q8_0 => tiles!(quantised, Q8_0),
-                    Kind::Iq4Nl => tiles!(quantised, Iq4Nl),
-                    Kind::Q2K => tiles!(quantised, Q2K),
-                    Kind::Q4K => tiles!(quantised, Q4K),
-                    Kind::Q5K => tiles!(quantised, Q5K),
-                    Kind::Q6K => tiles!(quantised, Q6K),
-                    Kind::Iq4Xs => tiles!(quantised, Iq4Xs),
-                    Kind::F16 => tiles!(float, F16),
-                    Kind::Bf16 => tiles!(float, Bf16),
-                    Kind::F32 => tiles!(float, F32),
+                    Kind::Q4_0 => quantised!(Q4_0),
+                    Kind::Q4_1 => quantised!(Q4_1),
+                    Kind::Q5_0 => quantised!(Q5_0),
+                    Kind::Q5_1 => quantised!(Q5_1),
+                    Kind::Q8_0 => quantised!(Q8_0),
+                    Kind::Iq4Nl => quantised!(Iq4Nl),
+                    Kind::Q2K => quantised!(Q2K),
+                    Kind::Q4K => quantised!(Q4K),
+                    Kind::Q5K => quantised!(Q5K),
+                    Kind::Q6K => quantised!(Q6K),
+                    Kind::Iq4Xs => quantised!(Iq4Xs),
+                    Kind::F16 => float!(F16),
+                    Kind::Bf16 => float!(Bf16),
+                    Kind::F32 => float!(F32),
                 }
             }
             Matmul { tiles, quantise_32, quantise_256 }
@@ -218,15 +224,15 @@ macro_rules! matmul {
     };
 }
 
-matmul!(SCALAR, scalar::Scalar, rows: [1]);
+matmul!(SCALAR, scalar::Scalar, quantised: [1], float: [1]);
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX2, avx2::Avx2<avx2::Pairs>, rows: [1, 2], "avx2,fma,f16c");
+matmul!(AVX2, avx2::Avx2<avx2::Pairs>, quantised: [1, 2, 4, 8], float: [1, 2, 3], "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, rows: [1, 2], "avx2,fma,f16c,avxvnni");
+matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, quantised: [1, 2, 4], float: [1, 2, 3], "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX512_VNNI, avx512::Avx512Vnni, rows: [1, 2, 4, 8], "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
+matmul!(AVX512_VNNI, avx512::Avx512Vnni, quantised: [1, 2, 4, 8], float: [1, 2, 4, 8], "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
-matmul!(NEON, neon::Neon, rows: [1, 2, 4], "neon,dotprod");
+matmul!(NEON, neon::Neon, quantised: [1, 2, 4], float: [1, 2, 4], "neon,dotprod");
 
 /// Rows of activations, as some kind of weights takes them.
 #[derive(Debug, Clone, Copy)]
@@ -287,15 +293,16 @@ impl Kernels {
         let mut out = [const { MaybeUninit::<[f32; LANES]>::uninit() }; ROWS_MAX];
         let mut first = 0;
         while first < rows {
-            let index = ((rows - first).ilog2() as usize).min(tiles.len() - 1);
+            let fitting = tiles.iter().rfind(|(count, _)| *count <= rows - first);
+            let &(count, tile) = fitting.expect("a tile of one row");
             // SAFETY: features by construction; the tile's rows lie within `x`, its groups are the panel's, and `out` has
             // room for the largest tile.
-            unsafe { tiles[index](panel.as_ptr(), groups, start.add(first * stride), stride, out.as_mut_ptr().cast()) };
-            for (r, products) in out[..1 << index].iter().enumerate() {
+            unsafe { tile(panel.as_ptr(), groups, start.add(first * stride), stride, out.as_mut_ptr().cast()) };
+            for (r, products) in out[..count].iter().enumerate() {
                 // SAFETY: the tile has written the products of its rows.
                 put(first + r, unsafe { products.assume_init_ref() });
             }
-            first += 1 << index;
+            first += count;
         }
     }
 }
