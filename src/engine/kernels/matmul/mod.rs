@@ -226,7 +226,7 @@ macro_rules! matmul {
 
 matmul!(SCALAR, scalar::Scalar, quantised: [1], float: [1]);
 #[cfg(target_arch = "x86_64")]
-matmul!(AVX2, avx2::Avx2<avx2::Pairs>, quantised: [1, 2, 4, 8], float: [1, 2, 3], "avx2,fma,f16c");
+matmul!(AVX2, avx2::Avx2<avx2::Pairs>, quantised: [1, 2, 4], float: [1, 2, 3], "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 matmul!(AVX_VNNI, avx2::Avx2<avx2::Vnni>, quantised: [1, 2, 4], float: [1, 2, 3], "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
