@@ -43,6 +43,7 @@ pub struct Kernels {
     run_maxima: unsafe fn(&[f32], &mut [f32]),
     weigh: unsafe fn(&[f32], f32, f32, &mut [f32]),
     run_weights: unsafe fn(&[f32], f32, f32, &mut [f32]),
+    above: unsafe fn(&[f32], &[f32], f32) -> (f64, usize),
     matmul: &'static Matmul,
 }
 
@@ -102,6 +103,10 @@ macro_rules! tier {
             unsafe fn run_weights(row: &[f32], max: f32, inverse: f32, sums: &mut [f32]) {
                 sampling::run_weights(row, max, inverse, sums)
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn above(row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize) {
+                sampling::above(row, weights, threshold)
+            }
             Kernels {
                 name: $name,
                 rms_norm,
@@ -115,6 +120,7 @@ macro_rules! tier {
                 run_maxima,
                 weigh,
                 run_weights,
+                above,
                 matmul: &$matmul,
             }
         };
@@ -256,6 +262,13 @@ impl Kernels {
         assert_eq!(sums.len(), row.len().div_ceil(RUN));
         // SAFETY: features by construction; the rest is safe code.
         unsafe { (self.run_weights)(row, max, inverse, sums) }
+    }
+
+    /// What the logits above `threshold` weigh together, and how many they are; a weight for each logit.
+    pub fn above(&self, row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize) {
+        assert_eq!(row.len(), weights.len());
+        // SAFETY: features by construction.
+        unsafe { (self.above)(row, weights, threshold) }
     }
 }
 

@@ -7,6 +7,9 @@
 /// Logits of one run; the last run of a row may be shorter.
 pub const RUN: usize = 64;
 
+/// Logits whose weights are added up before the sum goes on in `f64`.
+const SPAN: usize = 512;
+
 /// Lanes that add up or compare side by side.
 const LANES: usize = 16;
 
@@ -52,6 +55,28 @@ pub(super) fn run_weights(row: &[f32], max: f32, inverse: f32, sums: &mut [f32])
         let all = lanes.iter().fold(0.0, |sum, lane| sum + lane);
         *sum = rest.iter().fold(all, |sum, &logit| sum + exp((logit - max) * inverse));
     }
+}
+
+/// What the logits above a threshold weigh together, and how many they are.
+#[inline(always)]
+pub(super) fn above(row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize) {
+    let (mut mass, mut count) = (0.0, 0);
+    for (run, weights) in row.chunks(SPAN).zip(weights.chunks(SPAN)) {
+        // Masks, not conditions, and no lane by a number: the compiler would keep the lanes in memory.
+        let mask = |logit: f32| u32::from(logit > threshold).wrapping_neg();
+        let (mut masses, mut counts) = ([0.0f32; LANES], [0u32; LANES]);
+        let ((parts, rest), (part_weights, rest_weights)) = (run.as_chunks::<LANES>(), weights.as_chunks::<LANES>());
+        for (part, weights) in parts.iter().zip(part_weights) {
+            for lane in 0..LANES {
+                masses[lane] += f32::from_bits(weights[lane].to_bits() & mask(part[lane]));
+                counts[lane] = counts[lane].wrapping_sub(mask(part[lane]));
+            }
+        }
+        let rest = rest.iter().zip(rest_weights).filter(|(logit, _)| **logit > threshold);
+        mass += masses.iter().chain(rest.clone().map(|(_, weight)| weight)).map(|mass| f64::from(*mass)).sum::<f64>();
+        count += counts.iter().sum::<u32>() as usize + rest.count();
+    }
+    (mass, count)
 }
 
 /// e^x for x ≤ 0, within 2 ulp; 0 below -87, where f32 would become denormal.
@@ -112,6 +137,21 @@ mod tests {
                     tier.run_maxima(&row, &mut maxima);
                     assert!(maxima[at / RUN].is_nan(), "{at} of {len}, {}", tier.name);
                     assert_eq!(maxima.iter().filter(|m| m.is_nan()).count(), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_above_is_counted_and_weighed_alike_on_every_tier() {
+        for len in [0usize, 1, 15, 16, 17, 130] {
+            let row: Vec<f32> = (0..len).map(|i| (i * 7 % 10) as f32).collect();
+            let weights: Vec<f32> = row.iter().map(|logit| 0.5 + logit).collect();
+            for threshold in [f32::NEG_INFINITY, 0.0, 4.5, 9.0] {
+                let kept = || row.iter().zip(&weights).filter(|(logit, _)| **logit > threshold);
+                let expected = (kept().map(|(_, weight)| f64::from(*weight)).sum(), kept().count());
+                for tier in available() {
+                    assert_eq!(tier.above(&row, &weights, threshold), expected, "{len}, {threshold}, {}", tier.name);
                 }
             }
         }

@@ -3,7 +3,8 @@
 //! Every filter is a `Cut` in the ranking of tokens (higher logit first, of equal ones the lower id): it names the last
 //! token that is kept. One pass finds the largest logit of each run of the `Row`; from then on only runs are looked into
 //! that may hold something. Top-k and min-p choose the `Survivors`, usually few; only these are weighed, and among them
-//! top-p cuts once more and the draw goes through them by id. The draw depends on nothing but logits, parameters, seed and
+//! top-p cuts once more and the draw goes through them by id. Where many are left, as top-p alone leaves them of a flat
+//! row, they are a `Crowd` that is never listed: a few passes over the row do the same. The draw depends on nothing but logits, parameters, seed and
 //! position: a sequence gets the same tokens in any batch and after any preemption.
 //!
 //! ```text
@@ -11,6 +12,7 @@
 //! ```
 
 mod chance;
+mod crowd;
 #[cfg(test)]
 mod oracle;
 mod row;
@@ -18,8 +20,12 @@ mod survivors;
 
 use super::{batch::Want, request::SamplingParams};
 use chance::uniform;
+use crowd::Crowd;
 use row::Row;
 use survivors::Survivors;
+
+/// Tokens in more runs than these are a crowd.
+const RUNS_OF_FEW: usize = 192;
 
 /// The row holds no choice: NaN or infinity among its logits, or every token excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,7 @@ pub struct Sampler {
     runs: Vec<f32>,
     candidates: Vec<Candidate>,
     survivors: Survivors,
+    crowd: Crowd,
     /// One bit per token: seen. All zero between calls.
     seen: Vec<u64>,
 }
@@ -89,6 +96,7 @@ impl Sampler {
             runs: Vec::new(),
             candidates: Vec::new(),
             survivors: Survivors::default(),
+            crowd: Crowd::default(),
             seen: vec![0; vocabulary.div_ceil(64)],
         }
     }
@@ -110,7 +118,7 @@ impl Sampler {
         if params.repetition_penalty != 1.0 {
             self.penalise(row, tokens, params.repetition_penalty);
         }
-        let Self { maxima, runs, candidates, survivors, .. } = self;
+        let Self { maxima, runs, candidates, survivors, crowd, .. } = self;
         let row = Row::new(row, maxima).ok_or(BadLogits)?;
         if is_greedy(params) {
             return Ok(row.best());
@@ -119,20 +127,27 @@ impl Sampler {
         let inverse = inverse(params.temperature);
         let keeps_all = params.top_p.is_nan() || params.top_p >= 1.0;
         let cut = top_k(&row, params.top_k as usize, runs, candidates).stricter(min_p(row.max, params));
-        let cut = match (cut == Cut::NOTHING, keeps_all) {
+        // Without another cut top-p makes one that is not too strict, and takes its share of all there is.
+        let (cut, total) = match (cut == Cut::NOTHING, keeps_all) {
             (true, true) => return Ok(row.draw(inverse, chance, runs)),
             (true, false) => {
                 row.run_weights(inverse, runs);
                 let total = runs.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-                survivors.collect(&row, Cut::at(least_for(total, &row, params)), inverse);
-                survivors.top_p(f64::from(params.top_p) * total)
+                (Cut::at(least_for(total, &row, params)), Some(total))
             }
-            (false, keeps_all) => {
-                survivors.collect(&row, cut, inverse);
-                if keeps_all { Cut::NOTHING } else { survivors.top_p(f64::from(params.top_p) * survivors.weight()) }
-            }
+            (false, _) => (cut, None),
         };
-        Ok(survivors.draw(cut, chance).unwrap_or_else(|| row.best()))
+        let wanted = |all: f64| f64::from(params.top_p) * total.unwrap_or(all);
+        let chosen = if row.runs_from(cut.logit) > RUNS_OF_FEW {
+            crowd.collect(&row, cut, inverse);
+            let cut = if keeps_all { Cut::NOTHING } else { crowd.top_p(&row, wanted(crowd.weight(&row))) };
+            crowd.draw(&row, cut, chance)
+        } else {
+            survivors.collect(&row, cut, inverse);
+            let cut = if keeps_all { Cut::NOTHING } else { survivors.top_p(wanted(survivors.weight())) };
+            survivors.draw(cut, chance)
+        };
+        Ok(chosen.unwrap_or_else(|| row.best()))
     }
 
     /// Divides positive logits of seen tokens by `penalty` and multiplies negative ones, each token once
@@ -183,6 +198,7 @@ fn min_p(max: f32, params: &SamplingParams) -> Cut {
 fn least_for(total: f64, row: &Row, params: &SamplingParams) -> f32 {
     // A tenth less, for what rounding may add.
     let left_out = 0.9 * (1.0 - f64::from(params.top_p)) * total;
-    let distance = (row.logits.len() as f64 / left_out).ln().max(0.0) as f32;
+    // Farther away nothing weighs anything.
+    let distance = (row.logits.len() as f64 / left_out).ln().clamp(0.0, 88.0) as f32;
     row.max - distance * params.temperature
 }

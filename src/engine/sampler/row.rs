@@ -2,7 +2,8 @@
 //! looked into.
 
 use super::Candidate;
-use crate::engine::kernels::{RUN, kernels};
+pub use crate::engine::kernels::RUN;
+use crate::engine::kernels::kernels;
 
 pub struct Row<'a> {
     pub logits: &'a [f32],
@@ -33,6 +34,19 @@ impl<'a> Row<'a> {
         let runs = runs.filter(move |(_, max)| **max >= threshold).map(|(run, _)| run);
         let tokens = runs.flat_map(|(first, run)| (first..).zip(run));
         tokens.filter(move |(_, logit)| **logit >= threshold).map(|(id, &logit)| Candidate { logit, id })
+    }
+
+    /// How many runs have a token of at least this logit.
+    pub fn runs_from(&self, threshold: f32) -> usize {
+        self.maxima.iter().filter(|max| **max >= threshold).count()
+    }
+
+    /// The first tokens of the runs with a token above `low` and not above `high`.
+    pub fn runs_between(&self, low: f32, high: f32) -> impl Iterator<Item = u32> {
+        let within = move |any: bool, logit: &f32| any | (*logit > low) & (*logit <= high);
+        let runs = (0..).step_by(RUN).zip(self.logits.chunks(RUN)).zip(self.maxima);
+        let runs = runs.filter(move |((_, run), max)| **max > low && run.iter().fold(false, within));
+        runs.map(|((first, _), _)| first)
     }
 
     /// A logit that at least `k` tokens have or exceed: the `k`-th largest of the runs' largest.

@@ -1,11 +1,7 @@
-//! The tokens that a first cut leaves: top-p and the draw among them.
+//! The tokens that a first cut leaves, where they are few: top-p and the draw among them.
 
 use super::{Candidate, Cut, row::Row};
 use crate::engine::kernels::kernels;
-
-/// Below this many tokens selecting is cheaper than sorting into buckets.
-const BAND: usize = 512;
-const BUCKETS: usize = 256;
 
 /// Tokens by ascending id, one array for each property.
 #[derive(Debug, Default)]
@@ -14,8 +10,8 @@ pub struct Survivors {
     logits: Vec<f32>,
     /// Probability relative to the best token's.
     weights: Vec<f32>,
-    /// The tokens among which top-p's last one is.
-    band: Vec<(Candidate, f32)>,
+    /// What top-p brings into an order.
+    ranked: Vec<(Candidate, f32)>,
 }
 
 impl Survivors {
@@ -36,30 +32,9 @@ impl Survivors {
 
     /// The last of the fewest tokens, best first, that weigh `wanted` together.
     pub fn top_p(&mut self, wanted: f64) -> Cut {
-        self.band.clear();
-        let tokens = self.tokens.iter().copied().zip(self.weights.iter().copied());
-        if self.tokens.len() <= BAND {
-            self.band.extend(tokens);
-            return nucleus(&mut self.band, wanted).unwrap_or(Cut::NOTHING);
-        }
-        // By distance from the best one, so that all of a bucket rank before all of the next.
-        let extremes = |(low, high): (f32, f32), &logit: &f32| (logit.min(low), logit.max(high));
-        let (low, high) = self.logits.iter().fold((f32::INFINITY, f32::NEG_INFINITY), extremes);
-        let scale = BUCKETS as f32 / (high - low.max(f32::MIN));
-        // What is not a number, where all are equal, becomes 0.
-        let bucket = |logit: f32| (((high - logit) * scale) as usize).min(BUCKETS - 1);
-        let mut masses = [0.0; BUCKETS];
-        for (token, weight) in tokens.clone() {
-            masses[bucket(token.logit)] += f64::from(weight);
-        }
-        let mut before = 0.0;
-        let last = masses.iter().position(|mass| {
-            before += mass;
-            before >= wanted
-        });
-        let Some(last) = last else { return Cut::NOTHING };
-        self.band.extend(tokens.filter(|(token, _)| bucket(token.logit) == last));
-        nucleus(&mut self.band, wanted - (before - masses[last])).unwrap_or(Cut::NOTHING)
+        self.ranked.clear();
+        self.ranked.extend(self.tokens.iter().copied().zip(self.weights.iter().copied()));
+        nucleus(&mut self.ranked, wanted).unwrap_or(Cut::NOTHING)
     }
 
     /// The first token, by id, at which the weight of those that `cut` keeps passes the share `chance` (below 1) of the
@@ -98,7 +73,7 @@ fn sum(weights: &[f32]) -> f64 {
 }
 
 /// The last of the fewest candidates, best first, that weigh `wanted` together: quickselect by weight, in linear time.
-fn nucleus(candidates: &mut [(Candidate, f32)], wanted: f64) -> Option<Cut> {
+pub fn nucleus(candidates: &mut [(Candidate, f32)], wanted: f64) -> Option<Cut> {
     let (mut low, mut high) = (0, candidates.len());
     let mut before = 0.0;
     // The answer is one of candidates[low..high]; those before `low` are better and weigh `before`.
