@@ -1,11 +1,10 @@
 //! The compute team: a fixed set of threads that share the work of one parallel region at a time.
 //!
 //! A region ([`Team::run`]) is a program that every thread of the team runs from its start: a sequence of *stages*
-//! ([`Crew::stage`]) whose chunks the threads take one by one, each from a share of its own, and then from those of
-//! others that are slower. The thread that calls does its part, so a team of one
-//! has no threads of its own. Nobody waits for a thread that holds no chunk: one that comes in late, because something
-//! else runs on its core, finds old stages closed and goes on to the current one, and a region in which a worker never
-//! comes is done without it.
+//! ([`Crew::stage`]), whose chunks each thread takes one by one, from a share of its own and then from those of others that
+//! are slower. The thread that calls does its part, so a team of one has no threads of its own. Nobody waits for a thread
+//! that holds no chunk: one that comes in late, because something else runs on its core, finds old stages closed and goes
+//! on to the current one, and a region in which a worker never comes is done without it.
 //!
 //! Who waits spins for some tens of microseconds, since the next stage usually follows at once, then parks: an idle
 //! team costs no CPU, and a core whose thread sleeps is one to which the system may bring a thread that was preempted
