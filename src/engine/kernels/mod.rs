@@ -27,7 +27,7 @@ use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
 use attention::{Ask, QUERIES_MAX, Workspace, record_len};
 pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
-pub use sampling::{RUN, exp};
+pub use sampling::{Mass, RUN, exp};
 
 /// A set of kernels for one kind of CPU.
 pub struct Kernels {
@@ -43,7 +43,7 @@ pub struct Kernels {
     run_maxima: unsafe fn(&[f32], &mut [f32]),
     weigh: unsafe fn(&[f32], f32, f32, &mut [f32]),
     run_weights: unsafe fn(&[f32], f32, f32, &mut [f32]),
-    above: unsafe fn(&[f32], &[f32], f32) -> (f64, usize),
+    above: unsafe fn(&[f32], &[f32], f32) -> Mass,
     matmul: &'static Matmul,
 }
 
@@ -104,7 +104,7 @@ macro_rules! tier {
                 sampling::run_weights(row, max, inverse, sums)
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn above(row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize) {
+            unsafe fn above(row: &[f32], weights: &[f32], threshold: f32) -> Mass {
                 sampling::above(row, weights, threshold)
             }
             Kernels {
@@ -264,8 +264,8 @@ impl Kernels {
         unsafe { (self.run_weights)(row, max, inverse, sums) }
     }
 
-    /// What the logits above `threshold` weigh together, and how many they are; a weight for each logit.
-    pub fn above(&self, row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize) {
+    /// The tokens whose logits are above `threshold`; a weight for each logit.
+    pub fn above(&self, row: &[f32], weights: &[f32], threshold: f32) -> Mass {
         assert_eq!(row.len(), weights.len());
         // SAFETY: features by construction.
         unsafe { (self.above)(row, weights, threshold) }

@@ -57,10 +57,18 @@ pub(super) fn run_weights(row: &[f32], max: f32, inverse: f32, sums: &mut [f32])
     }
 }
 
-/// What the logits above a threshold weigh together, and how many they are.
+/// Some tokens of a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mass {
+    /// Of all together.
+    pub weight: f64,
+    pub tokens: usize,
+}
+
+/// The tokens whose logits are above a threshold.
 #[inline(always)]
-pub(super) fn above(row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize) {
-    let (mut mass, mut count) = (0.0, 0);
+pub(super) fn above(row: &[f32], weights: &[f32], threshold: f32) -> Mass {
+    let mut all = Mass { weight: 0.0, tokens: 0 };
     for (run, weights) in row.chunks(SPAN).zip(weights.chunks(SPAN)) {
         // Masks, not conditions, and no lane by a number: the compiler would keep the lanes in memory.
         let mask = |logit: f32| u32::from(logit > threshold).wrapping_neg();
@@ -73,10 +81,11 @@ pub(super) fn above(row: &[f32], weights: &[f32], threshold: f32) -> (f64, usize
             }
         }
         let rest = rest.iter().zip(rest_weights).filter(|(logit, _)| **logit > threshold);
-        mass += masses.iter().chain(rest.clone().map(|(_, weight)| weight)).map(|mass| f64::from(*mass)).sum::<f64>();
-        count += counts.iter().sum::<u32>() as usize + rest.count();
+        all.weight +=
+            masses.iter().chain(rest.clone().map(|(_, weight)| weight)).map(|mass| f64::from(*mass)).sum::<f64>();
+        all.tokens += counts.iter().sum::<u32>() as usize + rest.count();
     }
-    (mass, count)
+    all
 }
 
 /// e^x for x ≤ 0, within 2 ulp; 0 below -87, where f32 would become denormal.
@@ -149,7 +158,8 @@ mod tests {
             let weights: Vec<f32> = row.iter().map(|logit| 0.5 + logit).collect();
             for threshold in [f32::NEG_INFINITY, 0.0, 4.5, 9.0] {
                 let kept = || row.iter().zip(&weights).filter(|(logit, _)| **logit > threshold);
-                let expected = (kept().map(|(_, weight)| f64::from(*weight)).sum(), kept().count());
+                let weight = kept().map(|(_, weight)| f64::from(*weight)).sum();
+                let expected = Mass { weight, tokens: kept().count() };
                 for tier in available() {
                     assert_eq!(tier.above(&row, &weights, threshold), expected, "{len}, {threshold}, {}", tier.name);
                 }

@@ -1,7 +1,7 @@
 //! Top-p and the draw where many tokens are left: a few passes over the whole row in place of a list of them.
 
 use super::{Candidate, Cut, row::Row, survivors::nucleus};
-use crate::engine::kernels::kernels;
+use crate::engine::kernels::{Mass, kernels};
 
 /// So many tokens are looked at one by one for the last that top-p keeps.
 const BAND: usize = 256;
@@ -71,7 +71,7 @@ impl Crowd {
             self.keep(row, cut);
         }
         let blocks = || row.logits.chunks(BLOCK).zip(self.weights.chunks(BLOCK));
-        let masses = blocks().map(|(logits, weights)| kernels().above(logits, weights, self.below).0);
+        let masses = blocks().map(|(logits, weights)| kernels().above(logits, weights, self.below).weight);
         let point = chance * masses.clone().sum::<f64>();
         let mut passed = 0.0;
         let mut last = None;
@@ -105,7 +105,7 @@ impl Crowd {
     }
 
     fn above(&self, row: &Row, logit: f32) -> Above {
-        let (weight, tokens) = kernels().above(row.logits, &self.weights, logit);
+        let Mass { weight, tokens } = kernels().above(row.logits, &self.weights, logit);
         Above { logit, weight, tokens }
     }
 
