@@ -135,7 +135,6 @@ impl TensorType {
         }
     }
 
-    /// The variants are declared in the table's order, as a test holds.
     /// Candle's name of the type, if it knows it.
     pub(in crate::engine) fn candles(self) -> Option<GgmlDType> {
         Some(match self {
@@ -158,6 +157,7 @@ impl TensorType {
         })
     }
 
+    /// The variants are declared in the table's order, as a test holds.
     fn row(self) -> &'static (TensorType, u32, &'static str, usize, usize) {
         &TABLE[self as usize]
     }

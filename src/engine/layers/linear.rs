@@ -141,7 +141,8 @@ impl Linear {
     /// A stage for two matrices of the same outputs, gate and up: `join(gate, up, out)` makes outputs of their products.
     pub fn gated(&self, crew: &Crew, x: &SharedOperand, out: &SharedRows, join: impl Fn(&[f32], &[f32], &mut [f32])) {
         let [gate, up] = &self.parts[..] else { panic!("a gate and an up") };
-        assert!(gate.matrix.outputs() == up.matrix.outputs() && x.width() == self.inputs);
+        let outputs = gate.matrix.outputs();
+        assert!(up.matrix.outputs() == outputs && x.width() == self.inputs && out.width() == outputs);
         let panels = gate.matrix.panels();
         crew.stage(panels, panels_per_chunk(crew, panels, self.bytes()), |panels| {
             for rows in blocks(x.rows()) {

@@ -16,6 +16,8 @@ pub struct Crowd {
     /// The tokens that are kept are above this logit, but for those that weigh nothing.
     below: f32,
     band: Vec<(Candidate, f32)>,
+    /// What is kept of each block.
+    masses: Vec<f64>,
 }
 
 /// What is above a logit.
@@ -70,18 +72,20 @@ impl Crowd {
         if cut != Cut::NOTHING {
             self.keep(row, cut);
         }
-        let blocks = || row.logits.chunks(BLOCK).zip(self.weights.chunks(BLOCK));
-        let masses = blocks().map(|(logits, weights)| kernels().above(logits, weights, self.below).weight);
-        let point = chance * masses.clone().sum::<f64>();
+        let Self { weights, below, masses, .. } = self;
+        let blocks = || row.logits.chunks(BLOCK).zip(weights.chunks(BLOCK));
+        masses.clear();
+        masses.extend(blocks().map(|(logits, weights)| kernels().above(logits, weights, *below).weight));
+        let point = chance * masses.iter().sum::<f64>();
         let mut passed = 0.0;
         let mut last = None;
-        for ((first, (logits, weights)), mass) in (0..).step_by(BLOCK).zip(blocks()).zip(masses) {
+        for ((first, (logits, weights)), mass) in (0..).step_by(BLOCK).zip(blocks()).zip(&*masses) {
             if passed + mass <= point {
                 passed += mass;
                 continue;
             }
             let tokens = (first..).zip(logits.iter().zip(weights));
-            for (id, (_, &weight)) in tokens.filter(|(_, (logit, weight))| **logit > self.below && **weight > 0.0) {
+            for (id, (_, &weight)) in tokens.filter(|(_, (logit, weight))| **logit > *below && **weight > 0.0) {
                 passed += f64::from(weight);
                 last = Some(id);
                 if passed > point {

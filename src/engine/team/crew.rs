@@ -34,7 +34,7 @@ impl<'a> Crew<'a> {
     /// what they wrote can be read. Each thread begins with a share of chunks that follow each other, in order.
     ///
     /// # Panics
-    /// If called from within a stage, or if there are a million chunks.
+    /// If called from within a stage, and beyond a million chunks of a stage or sixteen million stages of a region.
     pub fn stage(&self, items: usize, chunk: usize, work: impl Fn(Range<usize>)) {
         assert!(!self.in_stage.replace(true), "a stage within a stage");
         let chunk = chunk.max(1);
@@ -49,8 +49,9 @@ impl<'a> Crew<'a> {
     }
 
     fn share(&self, shared: &Shared, chunks: usize, run: impl Fn(usize)) {
-        assert!(chunks < CHUNKS_MAX as usize && self.next.get() < STAGES_MAX, "{chunks} chunks are too many");
         let (stage, count) = (self.next.get(), chunks as u32);
+        assert!(chunks < CHUNKS_MAX as usize, "{chunks} chunks are too many for a stage");
+        assert!(stage < STAGES_MAX, "{stage} stages are too many for a region");
         self.next.set(stage + 1);
         let start = |index: usize| (chunks * index / self.threads) as u32;
         let mut done = 0;

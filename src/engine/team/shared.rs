@@ -235,14 +235,13 @@ impl Shared {
             if share.stage > stage || share.front + share.back >= chunks.end - chunks.start {
                 return None;
             }
-            let index = match taker == owner {
-                true => chunks.start + share.front,
-                false => chunks.end - 1 - share.back,
+            let index = if taker == owner {
+                share.front += 1;
+                chunks.start + share.front - 1
+            } else {
+                share.back += 1;
+                chunks.end - share.back
             };
-            match taker == owner {
-                true => share.front += 1,
-                false => share.back += 1,
-            }
             match word.compare_exchange_weak(found, share.pack(), Relaxed, Relaxed) {
                 Ok(_) => return Some(index),
                 Err(now) => found = now,

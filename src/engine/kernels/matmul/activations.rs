@@ -71,7 +71,8 @@ unsafe impl Block for Block256 {
     #[inline(always)]
     fn sum<const N: usize>(&self, index: usize) -> f32 {
         match N {
-            16 => (self.starts[index] / START_256) as f32,
+            // Exact: a small integer, by a power of two.
+            16 => self.starts[index] as f32 * (1.0 / START_256 as f32),
             _ => self.sums[index],
         }
     }
@@ -113,7 +114,7 @@ unsafe impl Block for Block32 {
 
     #[inline(always)]
     fn sum<const N: usize>(&self, _: usize) -> f32 {
-        (self.start / START_32) as f32
+        self.start as f32 * (1.0 / START_32 as f32)
     }
 
     #[inline(always)]
