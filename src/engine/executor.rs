@@ -237,6 +237,7 @@ impl Executor {
         let now = Instant::now();
         for (id, tokens) in sampled {
             let Some(job) = self.jobs.get_mut(id) else { continue };
+            job.cached_tokens = self.scheduler.sequence(*id).map_or(0, |sequence| sequence.cached_tokens);
             let before = job.generated_tokens;
             let stopped = job.push(tokens, now, &self.tokenizer);
             self.stats.generated_tokens_total.add(job.generated_tokens - before);

@@ -78,6 +78,12 @@ impl Caller {
         self.timeline.first_token.get_or_insert(now);
     }
 
+    pub fn started(&mut self, prompt_tokens: usize, cached_tokens: usize) {
+        if let Some(sink) = &mut self.sink {
+            sink.on_event(Event::Started { prompt_tokens, cached_tokens });
+        }
+    }
+
     pub fn piece(&mut self, text: String, token_ids: Vec<u32>) {
         if let Some(sink) = &mut self.sink {
             sink.on_event(Event::Piece { text, token_ids, logprobs: Vec::new() });
@@ -132,6 +138,9 @@ impl Job {
     /// after it are nobody's.
     pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> Option<StopCause> {
         self.caller.token(now);
+        if self.generated_tokens == 0 {
+            self.caller.started(self.prompt_tokens, self.cached_tokens);
+        }
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         let mut stopped = None;
         for &token in tokens {
