@@ -8,6 +8,7 @@ use std::{
 use super::{
     detokenizer::{Pushed, TextStream},
     error::RequestError,
+    grammar::{Ahead, Constraint, Progress},
     request::{Event, FinishReason, Flow, SamplingParams, Sink, StopCause, Timeline, Usage},
     stats::EngineStats,
     tokenizer::Tokenizer,
@@ -131,9 +132,21 @@ pub struct Job {
     pub generated_tokens: usize,
     /// Its reader is behind.
     pub parked: bool,
+    /// What it may say; elsewhere while masks are computed. `None`: anything.
+    pub constraint: Option<Box<Constraint>>,
+    pub progress: Progress,
 }
 
 impl Job {
+    /// Of the states that were looked ahead to, `tokens` leads to the one after its last: all but that were the draft's.
+    pub fn advance(&mut self, mut ahead: Ahead, tokens: &[u32]) -> Result<(), String> {
+        let Some((&last, known)) = tokens.split_last() else { return Err("no token was chosen".into()) };
+        let (mut constraint, _) = ahead.swap_remove(known.len());
+        self.progress = constraint.advance(last)?;
+        self.constraint = Some(Box::new(constraint));
+        Ok(())
+    }
+
     /// Takes the next tokens and tells the text that they bring. Says so if the generation stops at one of them: those
     /// after it are nobody's.
     pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> Option<StopCause> {
