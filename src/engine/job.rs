@@ -8,7 +8,8 @@ use std::{
 use super::{
     detokenizer::{Pushed, TextStream},
     error::RequestError,
-    request::{Event, FinishReason, Flow, SamplingParams, Sink, Timeline, Usage},
+    grammar::{Ahead, Constraint, Progress},
+    request::{Event, FinishReason, Flow, SamplingParams, Sink, StopCause, Timeline, Usage},
     stats::EngineStats,
     tokenizer::Tokenizer,
 };
@@ -78,9 +79,15 @@ impl Caller {
         self.timeline.first_token.get_or_insert(now);
     }
 
+    pub fn started(&mut self, prompt_tokens: usize, cached_tokens: usize) {
+        if let Some(sink) = &mut self.sink {
+            sink.on_event(Event::Started { prompt_tokens, cached_tokens });
+        }
+    }
+
     pub fn piece(&mut self, text: String, token_ids: Vec<u32>) {
         if let Some(sink) = &mut self.sink {
-            sink.on_event(Event::Piece { text, token_ids });
+            sink.on_event(Event::Piece { text, token_ids, logprobs: Vec::new() });
         }
     }
 
@@ -125,19 +132,34 @@ pub struct Job {
     pub generated_tokens: usize,
     /// Its reader is behind.
     pub parked: bool,
+    /// What it may say; elsewhere while masks are computed. `None`: anything.
+    pub constraint: Option<Box<Constraint>>,
+    pub progress: Progress,
 }
 
 impl Job {
-    /// Takes the next tokens and tells the text that they bring. True if the generation stops at one of them: those after
-    /// it are nobody's.
-    pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> bool {
+    /// Of the states that were looked ahead to, `tokens` leads to the one after its last: all but that were the draft's.
+    pub fn advance(&mut self, mut ahead: Ahead, tokens: &[u32]) -> Result<(), String> {
+        let Some((&last, known)) = tokens.split_last() else { return Err("no token was chosen".into()) };
+        let (mut constraint, _) = ahead.swap_remove(known.len());
+        self.progress = constraint.advance(last)?;
+        self.constraint = Some(Box::new(constraint));
+        Ok(())
+    }
+
+    /// Takes the next tokens and tells the text that they bring. Says so if the generation stops at one of them: those
+    /// after it are nobody's.
+    pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> Option<StopCause> {
         self.caller.token(now);
+        if self.generated_tokens == 0 {
+            self.caller.started(self.prompt_tokens, self.cached_tokens);
+        }
         let (mut text, mut token_ids) = (String::new(), Vec::new());
-        let mut stopped = false;
+        let mut stopped = None;
         for &token in tokens {
             self.generated_tokens += 1;
             stopped = self.take(token, tokenizer, &mut text, &mut token_ids);
-            if stopped {
+            if stopped.is_some() {
                 break;
             }
         }
@@ -145,26 +167,32 @@ impl Job {
         stopped
     }
 
-    /// Adds what one token brings. True if the generation stops here.
-    fn take(&mut self, token: u32, tokenizer: &Tokenizer, text: &mut String, token_ids: &mut Vec<u32>) -> bool {
+    /// Adds what one token brings. Says so if the generation stops here.
+    fn take(
+        &mut self,
+        token: u32,
+        tokenizer: &Tokenizer,
+        text: &mut String,
+        token_ids: &mut Vec<u32>,
+    ) -> Option<StopCause> {
         if self.end_tokens.contains(&token) {
             // Told, but its bytes are not of the text.
             self.rest(text, token_ids);
             token_ids.push(token);
-            return true;
+            return Some(StopCause::Token(token));
         }
         match self.text.as_mut().map_or(Pushed::Held, |stream| stream.push(token, tokenizer)) {
-            Pushed::Held => false,
+            Pushed::Held => None,
             Pushed::Text { text: new, token_ids: ids } => {
                 text.push_str(&new);
                 token_ids.extend(ids);
-                false
+                None
             }
-            Pushed::Stopped { text: new, token_ids: ids } => {
+            Pushed::Stopped { by, text: new, token_ids: ids } => {
                 self.text = None;
                 text.push_str(&new);
                 token_ids.extend(ids);
-                true
+                Some(StopCause::Text(by))
             }
         }
     }
