@@ -10,6 +10,7 @@ mod fields;
 mod health;
 mod host;
 mod metrics;
+pub mod models;
 mod native;
 mod page;
 mod reply;

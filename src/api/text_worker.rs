@@ -17,7 +17,8 @@ const INLINE_BYTES_MAX: usize = 4 << 10;
 /// Jobs that may wait.
 const QUEUE_MAX: usize = 256;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Told whether it may work.
+type Job = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
 
 /// The way to the thread, which ends when this is dropped.
 pub struct TextWorker {
@@ -30,7 +31,7 @@ impl TextWorker {
         thread::Builder::new().name("sconce-text".to_owned()).spawn(move || {
             for job in queue {
                 // A job that panics costs its own request a 500, when its responder is dropped.
-                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| job(Ok(())))).is_err() {
                     log::error!("a text job panicked");
                 }
             }
@@ -38,13 +39,15 @@ impl TextWorker {
         Ok(Self { jobs })
     }
 
-    /// Runs a job on `bytes` bytes of text: now if they are few, else on the thread.
-    pub fn run(&self, bytes: usize, job: impl FnOnce() + Send + 'static) -> Result<(), ApiError> {
+    /// Runs a job on `bytes` bytes of text: now if they are few, else on the thread. If too many wait there, the job is
+    /// told so, now.
+    pub fn run(&self, bytes: usize, job: impl FnOnce(Result<(), ApiError>) + Send + 'static) {
         if bytes <= INLINE_BYTES_MAX {
-            job();
-            return Ok(());
+            return job(Ok(()));
         }
-        self.jobs.try_send(Box::new(job)).map_err(|_| ApiError::Busy)
+        if let Err(full) = self.jobs.try_send(Box::new(job)) {
+            full.into_inner()(Err(ApiError::Busy));
+        }
     }
 }
 
@@ -58,7 +61,7 @@ mod tests {
         let here = thread::current().id();
         for (bytes, same) in [(0, true), (INLINE_BYTES_MAX, true), (INLINE_BYTES_MAX + 1, false)] {
             let (tell, told) = bounded(1);
-            worker.run(bytes, move || tell.send(thread::current().id()).unwrap()).unwrap();
+            worker.run(bytes, move |_| tell.send(thread::current().id()).unwrap());
             assert_eq!(told.recv().unwrap() == here, same, "{bytes}");
         }
     }
@@ -67,15 +70,17 @@ mod tests {
     fn a_full_queue_is_busy_and_a_panic_costs_one_job() {
         let worker = TextWorker::start().unwrap();
         let large = INLINE_BYTES_MAX + 1;
-        worker.run(large, || panic!("on purpose")).unwrap();
+        worker.run(large, |_| panic!("on purpose"));
         let (hold, held) = bounded::<()>(0);
         let (begun, begins) = bounded(0);
-        worker.run(large, move || (begun.send(()).unwrap(), held.recv().unwrap()).1).unwrap();
+        worker.run(large, move |_| (begun.send(()).unwrap(), held.recv().unwrap()).1);
         begins.recv().unwrap();
         for _ in 0..QUEUE_MAX {
-            worker.run(large, || {}).unwrap();
+            worker.run(large, |may| may.unwrap());
         }
-        assert_eq!(worker.run(large, || {}), Err(ApiError::Busy));
+        let (tell, told) = bounded(1);
+        worker.run(large, move |may| tell.send(may).unwrap());
+        assert_eq!(told.recv(), Ok(Err(ApiError::Busy)));
         hold.send(()).unwrap();
     }
 }

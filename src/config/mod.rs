@@ -105,6 +105,39 @@ pub struct ModelConfig {
     pub template: Option<PathBuf>,
 }
 
+impl ModelConfig {
+    /// The embedded model, with nothing set.
+    pub fn demo() -> Self {
+        Self {
+            name: "demo".to_owned(),
+            aliases: Vec::new(),
+            default: true,
+            load: Load::Start,
+            idle_max: None,
+            source: ModelSource::Demo,
+            context: None,
+            device: None,
+            threads: None,
+            kv_bytes: None,
+            running_max: None,
+            gap: None,
+            quantize: None,
+            kv_type: None,
+            prefix_cache: None,
+            speculation: None,
+            template: None,
+        }
+    }
+
+    /// Whether the other is loaded just as this is: they may differ in who asks for them by which alias, and when they
+    /// come and go.
+    pub fn loads_as(&self, other: &Self) -> bool {
+        let Self { aliases, default, load, idle_max, .. } = self;
+        let (aliases, default, load, idle_max) = (aliases.clone(), *default, *load, *idle_max);
+        *self == Self { aliases, default, load, idle_max, ..other.clone() }
+    }
+}
+
 /// `load`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {

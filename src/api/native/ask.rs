@@ -29,6 +29,8 @@ pub struct Ask {
     pub request: GenerateRequest,
     /// `stream` as the client set it.
     pub stream: Option<bool>,
+    /// The model that it names.
+    pub model: Option<String>,
 }
 
 /// What to continue.
@@ -83,6 +85,7 @@ impl Ask {
         request.ignore_eos = fields.flag("ignore_eos")?.unwrap_or(false);
         request.priority = fields.integer("priority", -100..=100)?.unwrap_or(0) as i32;
         let stream = fields.flag("stream")?;
+        let model = fields.text("model")?;
         let timeout = fields.integer("timeout_ms", 1..=queue_timeout.as_millis() as i64)?;
         request.queue_timeout = timeout.map_or(queue_timeout, |ms| Duration::from_millis(ms as u64));
 
@@ -93,7 +96,7 @@ impl Ask {
             (Some(_), Some(_)) => return fields.refuse("messages", "give either prompt or messages".to_owned()),
         };
         fields.finish()?;
-        Ok(Self { input, request, stream })
+        Ok(Self { input, request, stream, model })
     }
 
     /// The request with its prompt written out; messages go through the model's template.

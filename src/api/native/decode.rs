@@ -10,14 +10,16 @@ use crate::{
     http::{Reply, Request},
 };
 
-/// `{tokens}` → `{text}`. Bytes that are not UTF-8 become U+FFFD.
+/// `{tokens, model}` → `{text}`. Bytes that are not UTF-8 become U+FFFD.
 pub fn decode(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
     let mut fields = Fields::parse(request.body())?;
     let tokens = fields.tokens("tokens", usize::MAX)?;
     let Some(tokens) = tokens else { return fields.missing("tokens", "a list of token ids") };
+    let model = fields.text("model")?;
     fields.finish()?;
 
-    api.text_work(Endpoint::Decode, size_of_val(&*tokens), move |backend| match backend.decode(&tokens) {
+    let (endpoint, bytes) = (Endpoint::Decode, size_of_val(&*tokens));
+    Ok(api.text_work(endpoint, model.as_deref(), bytes, move |backend| match backend.decode(&tokens) {
         Ok(text) => Ok(reply::success(&json!({ "text": text }))),
         Err(RequestError::UnknownToken { id, vocabulary }) => {
             let at = tokens.iter().position(|token| *token == id).unwrap_or_default();
@@ -25,5 +27,5 @@ pub fn decode(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> 
             Err(ApiError::field(format!("tokens[{at}]"), message))
         }
         Err(error) => Err(error.into()),
-    })
+    }))
 }

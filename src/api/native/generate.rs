@@ -40,7 +40,6 @@ pub fn generate_stream(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, A
 }
 
 fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) -> Result<Reply, ApiError> {
-    let backend = api.backend()?;
     let id = RequestId::fresh();
     let (reply, responder) = Reply::later();
     // The answer carries the client's own request id where it sent a sane one, else the id of the generation.
@@ -56,8 +55,19 @@ fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) ->
         Input::Prompt(_) => 0,
         messages @ Input::Messages(_) => messages.bytes(),
     };
-    api.text_worker.run(bytes, move || submit(&*backend, ask, answer))?;
+    let model = ask.model.clone();
+    let worker = Arc::clone(api);
+    api.with_model(model.as_deref(), move |backend| {
+        worker.text_worker.run(bytes, move |may| match may.and(backend) {
+            Ok(backend) => submit(&*backend, ask, answer),
+            Err(error) => refuse(answer, error),
+        });
+    });
     Ok(reply)
+}
+
+fn refuse(mut answer: Box<dyn Answer>, error: ApiError) {
+    answer.fail(error);
 }
 
 /// Writes the prompt out and hands the request to the engine; what goes wrong is told to `answer`.

@@ -39,7 +39,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let progress = Progress::new();
     let what = format!("loading {}", config.name);
     let opened = load::open(config)?;
-    let loaded = load::read(config, opened, &|share| progress.bar(&what, share))?;
+    let loaded = load::read(config, opened, false, &|share| progress.bar(&what, share))?;
     let page = match &args.score {
         Some(base) => score_page(config, loaded, base, &progress)?,
         None => {
