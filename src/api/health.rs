@@ -80,7 +80,7 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
         },
         "version": env!("CARGO_PKG_VERSION"),
     });
-    Ok(reply::envelope(code, &json!({ "success": code == Status::OK, "data": data })))
+    Ok(reply::json(code, &json!({ "success": code == Status::OK, "data": data })))
 }
 
 /// One of the models, in short.

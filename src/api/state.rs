@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http::{Reply, ServerHandle};
+use crate::http::{Reply, Request, ServerHandle};
 
 use super::{
     backend::Backend,
     error::ApiError,
+    family::Family,
     metrics::{Endpoint, Gauges, Metrics, ReloadOutcome},
     models::{Bounds, Entry, ModelState, ModelStatus, Models},
     text_worker::TextWorker,
@@ -23,7 +24,7 @@ use super::{
 pub struct Api {
     models: Models,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) text_worker: TextWorker,
+    pub(super) text_worker: Arc<TextWorker>,
     pub(super) settings: Settings,
     draining: AtomicBool,
     server: OnceLock<ServerHandle>,
@@ -73,7 +74,7 @@ impl Api {
         Ok(Arc::new(Self {
             models: Models::start(bounds)?,
             metrics: Arc::new(Metrics::new(Instant::now())),
-            text_worker: TextWorker::start()?,
+            text_worker: Arc::new(TextWorker::start()?),
             settings,
             draining: AtomicBool::new(false),
             server: OnceLock::new(),
@@ -139,24 +140,26 @@ impl Api {
         }
     }
 
-    /// Answers with what `work` makes of `bytes` bytes of text and the model of this name: here if the model is in memory
-    /// and they are few, else from another thread.
+    /// Answers with what `work` makes of `bytes` bytes of text and a model: at once if they are few, else from the text
+    /// worker.
     pub(super) fn text_work(
-        self: &Arc<Self>,
-        endpoint: Endpoint,
+        &self,
+        request: &Request<'_>,
         model: Option<&str>,
         bytes: usize,
         work: impl FnOnce(&dyn Backend) -> Result<Reply, ApiError> + Send + 'static,
     ) -> Reply {
         let (reply, responder) = Reply::later();
-        let api = Arc::clone(self);
-        self.with_model(model, move |backend| {
-            let metrics = Arc::clone(&api.metrics);
-            api.text_worker.run(bytes, move |may| {
-                let answer = may.and(backend).and_then(|backend| work(&*backend)).unwrap_or_else(Reply::from);
-                metrics.on_answer(endpoint, answer.status().code());
-                responder.send(answer);
-            });
+        let (endpoint, family) = (Endpoint::of(request), Family::of(request.path()));
+        let (metrics, worker) = (Arc::clone(&self.metrics), Arc::clone(&self.text_worker));
+        let answer = move |answer: Result<Reply, ApiError>| {
+            let answer = answer.unwrap_or_else(|error| family.refuse(&error));
+            metrics.on_answer(endpoint, answer.status().code());
+            responder.send(answer);
+        };
+        self.with_model(model, move |model| match model {
+            Ok(model) => worker.answer(bytes, answer, move || work(&*model)),
+            Err(error) => answer(Err(error)),
         });
         reply
     }

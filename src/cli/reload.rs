@@ -109,7 +109,7 @@ impl Reloader {
         // One that could not be loaded is tried again.
         let failed = |name: &str| {
             let status = self.api.models().status(Some(name));
-            status.is_some_and(|model| matches!(model.state, ModelState::Failed { .. }))
+            status.is_ok_and(|model| matches!(model.state, ModelState::Failed { .. }))
         };
         let catalog = match Catalog::open(&config, &self.catalog, |name| !failed(name)) {
             Ok(catalog) => catalog,

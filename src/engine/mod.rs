@@ -11,11 +11,13 @@ pub mod chat_template;
 pub mod config;
 pub mod detokenizer;
 pub mod device;
+pub mod dialect;
 pub mod error;
 mod executor;
 #[cfg(test)]
 mod fake;
 pub mod gguf;
+pub mod grammar;
 mod handle;
 pub mod hf;
 mod intake;

@@ -8,11 +8,13 @@ use std::{
 use super::{ModelId, Shared};
 use crate::{
     api::{
-        backend::{Backend, ModelInfo, RenderError, Snapshot},
-        native::Message,
+        ask::Chat,
+        backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
     },
     engine::{
+        dialect::{Dialect, ThoughtTokens},
         error::RequestError,
+        grammar::GrammarSource,
         request::{Event, Flow, GenerateRequest, Sink},
     },
 };
@@ -70,8 +72,24 @@ impl Backend for Lease {
         self.backend.decode(tokens)
     }
 
-    fn render(&self, messages: &[Message]) -> Result<String, RenderError> {
-        self.backend.render(messages)
+    fn token_bytes(&self, token: u32) -> Vec<u8> {
+        self.backend.token_bytes(token)
+    }
+
+    fn render(&self, chat: &Chat) -> Result<String, RenderError> {
+        self.backend.render(chat)
+    }
+
+    fn dialect(&self) -> &Dialect {
+        self.backend.dialect()
+    }
+
+    fn thought_tokens(&self) -> Option<&ThoughtTokens> {
+        self.backend.thought_tokens()
+    }
+
+    fn compile(&self, source: GrammarSource, then: OnGrammar) {
+        self.backend.compile(source, then);
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -9,7 +9,10 @@ use super::{
     Facts, Inner, ModelId, Models, Slot,
     machine::{Model, State},
 };
-use crate::api::backend::{Backend, ModelInfo, Snapshot};
+use crate::api::{
+    backend::{Backend, ModelInfo, Snapshot},
+    error::ApiError,
+};
 
 /// One model, at one moment.
 #[derive(Debug, Clone)]
@@ -80,10 +83,14 @@ impl Models {
     }
 
     /// The model of this name or alias, or the default one.
-    pub fn status(&self, name: Option<&str>) -> Option<ModelStatus> {
+    ///
+    /// # Errors
+    /// There is none of this name, or none at all yet.
+    pub fn status(&self, name: Option<&str>) -> Result<ModelStatus, ApiError> {
         let inner = self.0.lock();
-        let id = inner.resolve(name).ok()?;
-        status(&inner, id, inner.slots.get(&id)?, (Instant::now(), SystemTime::now()))
+        let id = inner.resolve(name)?;
+        let slot = inner.slots.get(&id).ok_or(ApiError::Loading)?;
+        status(&inner, id, slot, (Instant::now(), SystemTime::now())).ok_or(ApiError::Loading)
     }
 
     /// The default model, if it is in memory, to be looked at: it may be ended any time.

@@ -27,7 +27,7 @@
 //! once; what all hold is within the bound, except for a first one alone where the bound is the machine's.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     mem,
     time::{Duration, Instant},
 };
@@ -138,7 +138,7 @@ struct Waiter<W> {
 pub(super) struct Model<W> {
     policy: Policy,
     pub(super) state: State,
-    waiters: VecDeque<Waiter<W>>,
+    waiters: Vec<Waiter<W>>,
     /// Callers that have it.
     pub(super) live: usize,
     /// When it was asked for last, or a caller gave it back.
@@ -203,7 +203,7 @@ impl<W> Machine<W> {
 
     /// A model that was not there; it is unloaded.
     pub fn add(&mut self, id: ModelId, policy: Policy, now: Instant) {
-        let (state, waiters) = (State::Unloaded, VecDeque::new());
+        let (state, waiters) = (State::Unloaded, Vec::new());
         let model = Model { policy, state, waiters, live: 0, used: now, failures: 0, removed: None };
         self.models.insert(id, model);
     }
@@ -250,7 +250,7 @@ impl<W> Machine<W> {
                 },
                 _ if model.waiters.len() >= self.waiters_max => Refusal::Full,
                 _ => {
-                    model.waiters.push_back(Waiter { who, deadline });
+                    model.waiters.push(Waiter { who, deadline });
                     return None;
                 }
             },
@@ -263,8 +263,11 @@ impl<W> Machine<W> {
         let Some(model) = self.models.get_mut(&id) else { return };
         model.live -= 1;
         model.used = now;
-        if model.live == 0 && matches!(model.state, State::Closing { .. }) {
-            self.end(id);
+        if model.live == 0 {
+            if matches!(model.state, State::Closing { .. }) {
+                self.end(id);
+            }
+            self.make_room(now);
         }
     }
 
@@ -362,9 +365,9 @@ impl<W> Machine<W> {
     pub fn tick(&mut self, now: Instant) {
         for id in self.ids() {
             let Some(model) = self.models.get_mut(&id) else { continue };
-            let (late, waiters) = mem::take(&mut model.waiters).into_iter().partition(|w| w.deadline <= now);
+            let waiters = mem::take(&mut model.waiters).into_iter();
+            let (late, waiters): (Vec<_>, Vec<_>) = waiters.partition(|waiter| waiter.deadline <= now);
             model.waiters = waiters;
-            let late: VecDeque<Waiter<W>> = late;
             if matches!(model.state, State::Wanted { .. }) && model.waiters.is_empty() {
                 model.state = State::Unloaded;
             }
@@ -442,7 +445,7 @@ impl<W> Machine<W> {
 
     fn refuse_all(&mut self, id: ModelId, refusal: &Refusal) {
         let Some(model) = self.models.get_mut(&id) else { return };
-        let refused = model.waiters.drain(..);
+        let refused = mem::take(&mut model.waiters).into_iter();
         self.effects.extend(refused.map(|waiter| Effect::Answer {
             waiter: waiter.who,
             model: id,
