@@ -125,9 +125,8 @@ impl Api {
     pub(super) fn readiness(&self) -> Readiness {
         let models = self.models.list();
         let stuck = |model: &ModelStatus| model.snapshot.is_some_and(|snapshot| !snapshot.alive);
-        let missing = |model: &ModelStatus| {
-            (model.awaited || model.default) && matches!(model.state, ModelState::Failed { .. })
-        };
+        let missing =
+            |model: &ModelStatus| (model.awaited || model.default) && matches!(model.state, ModelState::Failed { .. });
         let awaited = models.iter().find(|model| model.awaited);
         match awaited.map(|model| &model.state) {
             _ if models.is_empty() => Readiness::Loading { percent: 0 },

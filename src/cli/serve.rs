@@ -38,8 +38,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         free: Box::new(available_bytes),
         waiters_max: settings.queue_max,
     };
-    let api_settings =
-        Settings { queue_timeout: settings.queue_timeout, ping_interval: settings.ping_interval, hosts };
+    let api_settings = Settings { queue_timeout: settings.queue_timeout, ping_interval: settings.ping_interval, hosts };
     let api = Api::with_bounds(api_settings, bounds)
         .map_err(|error| Failure::Run(format!("can't start a thread: {error}")))?;
     let running = server.start(api::router(&api)).map_err(|error| Failure::Run(format!("can't serve: {error}")))?;

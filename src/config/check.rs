@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Config, ConfigError, Lines, Low, LowServer, Machine, ServerConfig, Size, model, parse_size, show_bytes,
-};
+use super::{Config, ConfigError, Lines, Low, LowServer, Machine, ServerConfig, Size, model, parse_size, show_bytes};
 
 /// Less holds no model.
 const MODELS_BYTES_MIN: u64 = 1 << 20;
@@ -183,7 +181,9 @@ mod tests {
     use std::path::Path;
 
     use crate::{
-        config::{KvType, Load, LowModel, ModelConfig, ModelSource, Quantize, Speculation, from_environment, parse_file},
+        config::{
+            KvType, Load, LowModel, ModelConfig, ModelSource, Quantize, Speculation, from_environment, parse_file,
+        },
         engine::device::DeviceChoice,
     };
 
@@ -325,8 +325,16 @@ mod tests {
             let entry = |name: &str, line: &str| format!("[[model]]\npath = {HERE:?}\nname = {name:?}\n{line}\n");
             check(&(entry("a", first) + &entry("b", second)), parts);
         };
-        two("", "aliases = [\"a\"]", &["models.toml:8: [[model]] aliases = \"a\"", "already", "models.toml:3: [[model]] name"]);
-        two("default = true", "default = true", &["models.toml:8: [[model]] default", "models.toml:4: [[model]] default"]);
+        two(
+            "",
+            "aliases = [\"a\"]",
+            &["models.toml:8: [[model]] aliases = \"a\"", "already", "models.toml:3: [[model]] name"],
+        );
+        two(
+            "default = true",
+            "default = true",
+            &["models.toml:8: [[model]] default", "models.toml:4: [[model]] default"],
+        );
         two("", "threads = 0", &["models.toml:8: [[model]] threads = 0"]);
         check(&format!("[[model]]\npath = {HERE:?}\n[[model]]\npath = {HERE:?}"), &["\"check\"", "already", "name"]);
     }

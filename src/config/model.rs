@@ -114,10 +114,7 @@ fn check_model(entry: &Entry, models: usize, names: &mut Names) -> Result<ModelC
         kv_bytes: check_kv_memory(entry)?,
         running_max: ranged(entry.get("running_max", |m| &m.running_max), 1, 4_096)?.map(|n| n as usize),
         gap: ranged(entry.get("gap_ms", |m| &m.gap_ms), 1, 60_000)?.map(Duration::from_millis),
-        quantize: chosen(
-            entry.get("quantize", |m| &m.quantize),
-            &[("q8_0", Quantize::Q8_0), ("q4_k", Quantize::Q4K)],
-        )?,
+        quantize: chosen(entry.get("quantize", |m| &m.quantize), &[("q8_0", Quantize::Q8_0), ("q4_k", Quantize::Q4K)])?,
         kv_type: chosen(entry.get("kv_type", |m| &m.kv_type), &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?,
         prefix_cache: entry.get("prefix_cache", |m| &m.prefix_cache).map(|given| given.value),
         speculation: chosen(

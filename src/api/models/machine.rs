@@ -78,9 +78,15 @@ pub enum Refusal {
     /// Too many wait for it.
     Full,
     /// It needs more than is left and than those hold that have no requests; `busy` have.
-    NoRoom { needed: u64, left: u64, busy: Vec<ModelId> },
+    NoRoom {
+        needed: u64,
+        left: u64,
+        busy: Vec<ModelId>,
+    },
     /// It could not be loaded; the next try is not before `retry_after`.
-    Failed { retry_after: Duration },
+    Failed {
+        retry_after: Duration,
+    },
     /// It was not there in time.
     Timeout,
     ShuttingDown,
@@ -191,14 +197,7 @@ pub struct Machine<W> {
 
 impl<W> Machine<W> {
     pub fn new(memory: Memory, waiters_max: usize) -> Self {
-        Self {
-            models: BTreeMap::new(),
-            memory,
-            waiters_max,
-            effects: Vec::new(),
-            number: 0,
-            shutting_down: false,
-        }
+        Self { models: BTreeMap::new(), memory, waiters_max, effects: Vec::new(), number: 0, shutting_down: false }
     }
 
     /// A model that was not there; it is unloaded.
@@ -372,7 +371,8 @@ impl<W> Machine<W> {
                 model.state = State::Unloaded;
             }
             let idle = model.idle_deadline().is_some_and(|due| due <= now);
-            let past = matches!(model.state, State::Closing { cause: Cause::Removed { by: Some(by) }, .. } if by <= now);
+            let past =
+                matches!(model.state, State::Closing { cause: Cause::Removed { by: Some(by) }, .. } if by <= now);
             self.effects.extend(late.into_iter().map(|late| Effect::Answer {
                 waiter: late.who,
                 model: id,

@@ -49,8 +49,7 @@ impl Models {
                     inner.ids += 1;
                     let id = ModelId(inner.ids);
                     let replaces = inner.names.get(&entry.name).copied();
-                    let policy =
-                        Policy { bytes_min: entry.facts.memory_bytes_min, idle_max: entry.idle_max, replaces };
+                    let policy = Policy { bytes_min: entry.facts.memory_bytes_min, idle_max: entry.idle_max, replaces };
                     inner.machine.add(id, policy, now);
                     // One that is in memory is wanted there, whatever loaded it.
                     let in_use = replaces.and_then(|id| inner.slots.get(&id)).is_some_and(|old| old.resident.is_some());

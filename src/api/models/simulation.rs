@@ -193,7 +193,10 @@ impl World {
             self.now = self.now.max(due);
             self.machine.tick(self.now);
             self.carry_out();
-            assert!(self.machine.next_deadline(self.now).is_none_or(|next| next > self.now), "a tick that does nothing");
+            assert!(
+                self.machine.next_deadline(self.now).is_none_or(|next| next > self.now),
+                "a tick that does nothing"
+            );
         }
         self.now = end;
         self.machine.tick(self.now);
@@ -221,7 +224,10 @@ impl World {
 
     fn check(&self) {
         assert!(self.machine.held() <= BYTES_MAX, "{} bytes", self.machine.held());
-        assert!(self.waiting.values().all(|deadline| *deadline > self.now) || self.machine.next_deadline(self.now).is_some());
+        assert!(
+            self.waiting.values().all(|deadline| *deadline > self.now)
+                || self.machine.next_deadline(self.now).is_some()
+        );
         for id in self.models.iter().chain(self.grace.keys()) {
             let Some(model) = self.machine.get(*id) else { continue };
             assert_eq!(model.live, self.live.iter().filter(|live| *live == id).count(), "{id:?}");
