@@ -14,6 +14,7 @@ mod generation;
 mod health;
 mod host;
 mod metrics;
+pub mod models;
 mod native;
 mod openai;
 mod page;

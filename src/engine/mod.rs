@@ -43,5 +43,5 @@ pub mod tokenizer;
 
 pub use config::EngineConfig;
 pub use handle::{Engine, Generation, StartError};
-pub use process::{give_back_memory, prepare_process};
+pub use process::{aside, give_back_memory, prepare_process};
 pub use stats::EngineStats;
