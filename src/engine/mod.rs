@@ -11,6 +11,7 @@ pub mod chat_template;
 pub mod config;
 pub mod detokenizer;
 pub mod device;
+pub mod encoder;
 pub mod error;
 mod executor;
 #[cfg(test)]
