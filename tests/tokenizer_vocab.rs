@@ -347,7 +347,7 @@ fn streams_give_the_decoded_text() {
                     (state >> 33) as u32 % model.vocabulary() as u32
                 })
                 .collect();
-            let mut stream = TextStream::new(StopStrings::default(), Start::OfText, &model);
+            let mut stream = TextStream::new(StopStrings::default(), Start::OfText, Vec::new(), &model);
             let (mut text, mut seen) = (String::new(), Vec::new());
             for &id in &ids {
                 if let Pushed::Text { text: new, token_ids } = stream.push(id, &model) {

@@ -17,6 +17,8 @@ pub enum ApiError {
     Engine(RequestError),
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
+    /// Nothing is served under this name.
+    UnknownModel { name: String, known: Vec<String> },
     /// The model is still being loaded, or another in its place.
     Loading,
     /// There is no model: the last one could not be loaded.
@@ -36,6 +38,7 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) | Self::Field { .. } => 400,
+            Self::UnknownModel { .. } => 404,
             Self::Misdirected { .. } => 421,
             Self::Busy | Self::Loading | Self::NoModel => 503,
             Self::Refused { status, .. } => *status,
@@ -56,6 +59,7 @@ impl ApiError {
         match self {
             Self::NotJson(_) => "invalid_json",
             Self::Field { .. } => "invalid_request",
+            Self::UnknownModel { .. } => "model_not_found",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
             Self::Loading => "loading",
@@ -91,6 +95,7 @@ impl ApiError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Field { param, .. } => Some(param),
+            Self::UnknownModel { .. } => Some("model"),
             Self::Engine(
                 RequestError::EmptyPrompt
                 | RequestError::ContextExceeded { .. }
@@ -130,6 +135,10 @@ impl fmt::Display for ApiError {
                 f,
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
             ),
+            Self::UnknownModel { name, known } => {
+                let name: String = name.chars().take(64).collect();
+                write!(f, "no model is called {name:?}; there is {}", known.join(", "))
+            }
             Self::Loading => f.write_str("the model is being loaded; try again shortly"),
             Self::NoModel => {
                 f.write_str("the model could not be loaded; whoever runs this server finds the reason in its log")

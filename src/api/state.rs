@@ -124,6 +124,21 @@ impl Api {
         }
     }
 
+    /// Calls `then` with the model of this name, or the one that is meant where none is named: at once if it is in memory.
+    pub(super) fn with_model(
+        &self,
+        name: Option<&str>,
+        then: impl FnOnce(Result<Arc<dyn Backend>, ApiError>) + Send + 'static,
+    ) {
+        let backend = self.backend().and_then(|backend| match name {
+            Some(name) if name != backend.name() => {
+                Err(ApiError::UnknownModel { name: name.to_owned(), known: vec![backend.name().to_owned()] })
+            }
+            _ => Ok(backend),
+        });
+        then(backend);
+    }
+
     /// Lets `/metrics` show the server's connections.
     pub fn watch(&self, server: ServerHandle) {
         // A second server on the same state would be a mistake, but not one that matters: the first is shown.

@@ -14,7 +14,7 @@ use super::{Api, Backend, Message, ModelInfo, ReloadOutcome, RenderError, Settin
 use crate::{
     engine::{
         error::RequestError,
-        request::{Event, FinishReason, GenerateRequest, Prompt, Sink, Timeline, Usage},
+        request::{Event, FinishReason, GenerateRequest, Prompt, Sink, StopCause, Timeline, Usage},
     },
     http::{Method, Reply, Request, Router},
 };
@@ -70,12 +70,16 @@ impl Backend for Echo {
         }
         let received = Instant::now();
         for token in &tokens {
-            sink.on_event(Event::Piece { text: char::from(*token as u8).to_string(), token_ids: vec![*token] });
+            sink.on_event(Event::Piece {
+                text: char::from(*token as u8).to_string(),
+                token_ids: vec![*token],
+                logprobs: vec![],
+            });
         }
         let usage = Usage { prompt_tokens: tokens.len(), completion_tokens: tokens.len(), cached_tokens: 0 };
         let now = Some(Instant::now());
         let timeline = Timeline { received, admitted: now, first_token: now, finished: now, preemptions: 0 };
-        sink.on_event(Event::Finished { reason: FinishReason::Stop, usage, timeline });
+        sink.on_event(Event::Finished { reason: FinishReason::Stop(StopCause::Token(0)), usage, timeline });
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {

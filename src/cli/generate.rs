@@ -155,7 +155,7 @@ fn receive(
 ) -> io::Result<Result<End, Failure>> {
     for event in events {
         match event {
-            Event::Piece { text, token_ids } => on_piece(&text, &token_ids)?,
+            Event::Piece { text, token_ids, .. } => on_piece(&text, &token_ids)?,
             Event::Finished { reason, usage, timeline } => return Ok(Ok((reason, usage, timeline))),
             Event::Failed(error) => return Ok(Err(Failure::Run(error.to_string()))),
         }

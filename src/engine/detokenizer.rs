@@ -23,8 +23,8 @@ pub enum Pushed {
     Held,
     /// New text, and the tokens whose last byte it holds.
     Text { text: String, token_ids: Vec<u32> },
-    /// A stop string has appeared: the text before it, and all tokens that were held. The stream has ended.
-    Stopped { text: String, token_ids: Vec<u32> },
+    /// The stop string of this index has appeared: the text before it, and all tokens that were held. The stream has ended.
+    Stopped { by: usize, text: String, token_ids: Vec<u32> },
 }
 
 /// The text of one sequence as it grows.
@@ -39,18 +39,20 @@ pub struct TextStream {
     released: usize,
     /// The next byte, if it is a space, is none of the text's.
     drop_space: bool,
+    /// Special tokens that have a text all the same.
+    visible: Vec<u32>,
 }
 
 impl TextStream {
-    pub fn new(stops: StopStrings, start: Start, tokenizer: &Tokenizer) -> Self {
+    pub fn new(stops: StopStrings, start: Start, visible: Vec<u32>, tokenizer: &Tokenizer) -> Self {
         let drop_space = start == Start::OfText && tokenizer.adds_leading_space();
-        Self { stops, held: Vec::new(), tokens: VecDeque::new(), released: 0, drop_space }
+        Self { stops, held: Vec::new(), tokens: VecDeque::new(), released: 0, drop_space, visible }
     }
 
-    /// Takes the next token. Special tokens have no text.
+    /// Takes the next token. Special tokens have no text, but for the visible ones.
     pub fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> Pushed {
-        let bytes = if tokenizer.is_special(token) { &[] } else { tokenizer.token_bytes(token) };
-        self.push_bytes(token, bytes)
+        let hidden = tokenizer.is_special(token) && !self.visible.contains(&token);
+        self.push_bytes(token, if hidden { &[] } else { tokenizer.token_bytes(token) })
     }
 
     fn push_bytes(&mut self, token: u32, mut bytes: &[u8]) -> Pushed {
@@ -60,10 +62,14 @@ impl TextStream {
         }
         self.held.extend_from_slice(bytes);
         self.tokens.push_back((token, self.released + self.held.len()));
-        if let Some(at) = self.stops.find(&self.held) {
-            self.held.truncate(at);
+        if let Some(stop) = self.stops.find(&self.held) {
+            self.held.truncate(stop.at);
             let text = String::from_utf8_lossy(&self.held).into_owned();
-            return Pushed::Stopped { text, token_ids: self.tokens.drain(..).map(|(id, _)| id).collect() };
+            return Pushed::Stopped {
+                by: stop.index,
+                text,
+                token_ids: self.tokens.drain(..).map(|(id, _)| id).collect(),
+            };
         }
         let free = self.stops.held_from(&self.held);
         let (text, taken) = whole_characters(&self.held[..free]);
@@ -108,7 +114,8 @@ mod tests {
 
     fn stream(stops: &[&str], drop_space: bool) -> TextStream {
         let stops = StopStrings::new(&stops.iter().map(|s| s.to_string()).collect::<Vec<_>>());
-        TextStream { stops, held: Vec::new(), tokens: VecDeque::new(), released: 0, drop_space }
+        let visible = Vec::new();
+        TextStream { stops, held: Vec::new(), tokens: VecDeque::new(), released: 0, drop_space, visible }
     }
 
     /// All text and tokens of a stream whose token `i` is `tokens[i]`, and whether it was stopped.
@@ -122,7 +129,7 @@ mod tests {
                     text.push_str(&new);
                     ids.extend(token_ids);
                 }
-                Pushed::Stopped { text: new, token_ids } => {
+                Pushed::Stopped { text: new, token_ids, .. } => {
                     ids.extend(token_ids);
                     return (text + &new, ids, true);
                 }

@@ -240,8 +240,8 @@ impl Executor {
             let before = job.generated_tokens;
             let stopped = job.push(tokens, now, &self.tokenizer);
             self.stats.generated_tokens_total.add(job.generated_tokens - before);
-            if stopped {
-                self.finish(*id, FinishReason::Stop);
+            if let Some(cause) = stopped {
+                self.finish(*id, FinishReason::Stop(cause));
             } else if self.scheduler.sequence(*id).is_none_or(|s| s.tokens.len() >= s.tokens_max) {
                 self.finish(*id, FinishReason::Length);
             }

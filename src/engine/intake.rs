@@ -128,7 +128,7 @@ impl Intake {
         }
         let job = Job {
             caller,
-            text: Some(TextStream::new(StopStrings::new(&request.stop), start, &self.tokenizer)),
+            text: Some(TextStream::new(StopStrings::new(&request.stop), start, request.visible, &self.tokenizer)),
             seed: request.sampling.seed.unwrap_or_else(chance),
             sampling: request.sampling,
             end_tokens,

@@ -8,7 +8,7 @@ use std::{
 use super::{
     detokenizer::{Pushed, TextStream},
     error::RequestError,
-    request::{Event, FinishReason, Flow, SamplingParams, Sink, Timeline, Usage},
+    request::{Event, FinishReason, Flow, SamplingParams, Sink, StopCause, Timeline, Usage},
     stats::EngineStats,
     tokenizer::Tokenizer,
 };
@@ -80,7 +80,7 @@ impl Caller {
 
     pub fn piece(&mut self, text: String, token_ids: Vec<u32>) {
         if let Some(sink) = &mut self.sink {
-            sink.on_event(Event::Piece { text, token_ids });
+            sink.on_event(Event::Piece { text, token_ids, logprobs: Vec::new() });
         }
     }
 
@@ -128,16 +128,16 @@ pub struct Job {
 }
 
 impl Job {
-    /// Takes the next tokens and tells the text that they bring. True if the generation stops at one of them: those after
-    /// it are nobody's.
-    pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> bool {
+    /// Takes the next tokens and tells the text that they bring. Says so if the generation stops at one of them: those
+    /// after it are nobody's.
+    pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> Option<StopCause> {
         self.caller.token(now);
         let (mut text, mut token_ids) = (String::new(), Vec::new());
-        let mut stopped = false;
+        let mut stopped = None;
         for &token in tokens {
             self.generated_tokens += 1;
             stopped = self.take(token, tokenizer, &mut text, &mut token_ids);
-            if stopped {
+            if stopped.is_some() {
                 break;
             }
         }
@@ -145,26 +145,32 @@ impl Job {
         stopped
     }
 
-    /// Adds what one token brings. True if the generation stops here.
-    fn take(&mut self, token: u32, tokenizer: &Tokenizer, text: &mut String, token_ids: &mut Vec<u32>) -> bool {
+    /// Adds what one token brings. Says so if the generation stops here.
+    fn take(
+        &mut self,
+        token: u32,
+        tokenizer: &Tokenizer,
+        text: &mut String,
+        token_ids: &mut Vec<u32>,
+    ) -> Option<StopCause> {
         if self.end_tokens.contains(&token) {
             // Told, but its bytes are not of the text.
             self.rest(text, token_ids);
             token_ids.push(token);
-            return true;
+            return Some(StopCause::Token(token));
         }
         match self.text.as_mut().map_or(Pushed::Held, |stream| stream.push(token, tokenizer)) {
-            Pushed::Held => false,
+            Pushed::Held => None,
             Pushed::Text { text: new, token_ids: ids } => {
                 text.push_str(&new);
                 token_ids.extend(ids);
-                false
+                None
             }
-            Pushed::Stopped { text: new, token_ids: ids } => {
+            Pushed::Stopped { by, text: new, token_ids: ids } => {
                 self.text = None;
                 text.push_str(&new);
                 token_ids.extend(ids);
-                true
+                Some(StopCause::Text(by))
             }
         }
     }

@@ -31,14 +31,109 @@ pub struct SamplingParams {
     pub min_p: f32,
     /// Divide the logits of tokens seen before by this (multiply where negative); 1 does nothing.
     pub repetition_penalty: f32,
+    /// The repetition penalty looks at so many of the last tokens; `None`: at all of them.
+    pub penalty_tokens: Option<usize>,
+    /// Taken from the logits of tokens that were generated before; 0 does nothing.
+    pub presence_penalty: f32,
+    /// Taken from the logits of generated tokens, for each time they were; 0 does nothing.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens; −100 bans one.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// The temperature follows the distribution's entropy.
+    pub dynamic_temperature: Option<DynamicTemperature>,
+    /// Keep the tokens whose information is closest to the distribution's entropy, up to this probability; 1 keeps all.
+    pub typical_p: f32,
+    /// Keep tokens within so many standard deviations of the best logit; 0 keeps all.
+    pub top_n_sigma: f32,
+    pub dry: Option<Dry>,
+    pub xtc: Option<Xtc>,
+    /// Takes the place of the filters.
+    pub mirostat: Option<Mirostat>,
+    /// The order of the filters; `None`: the usual one.
+    pub order: Option<Vec<Filter>>,
     /// The same request with the same seed gives the same tokens. `None`: the engine draws one.
     pub seed: Option<u64>,
 }
 
 impl Default for SamplingParams {
     fn default() -> Self {
-        Self { temperature: 0.8, top_p: 0.95, top_k: 40, min_p: 0.0, repetition_penalty: 1.0, seed: None }
+        Self {
+            temperature: 0.8,
+            top_p: 0.95,
+            top_k: 40,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            penalty_tokens: None,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            dynamic_temperature: None,
+            typical_p: 1.0,
+            top_n_sigma: 0.0,
+            dry: None,
+            xtc: None,
+            mirostat: None,
+            order: None,
+            seed: None,
+        }
     }
+}
+
+/// Temperatures from `temperature − range` where the distribution is certain to `temperature + range` where it is flat.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DynamicTemperature {
+    pub range: f32,
+    /// Of the entropy as a share of the largest there could be.
+    pub exponent: f32,
+}
+
+/// "Don't repeat yourself": the token that would go on a sequence that was there before loses
+/// `multiplier × base ^ (length − allowed_length)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dry {
+    pub multiplier: f32,
+    pub base: f32,
+    /// Repeated sequences up to this many tokens cost nothing.
+    pub allowed_length: usize,
+    /// Repetitions don't reach over these.
+    pub breakers: Vec<String>,
+    /// Look at so many of the last tokens; `None`: at all of them.
+    pub last_tokens: Option<usize>,
+}
+
+/// "Exclude top choices": with this probability all tokens above the threshold go but the least likely of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Xtc {
+    pub probability: f32,
+    pub threshold: f32,
+}
+
+/// Keeps the surprise of the text at `tau` bits a token, learning at the rate `eta` (Basu et al. 2021).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mirostat {
+    pub version: MirostatVersion,
+    pub tau: f32,
+    pub eta: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirostatVersion {
+    First,
+    Second,
+}
+
+/// The filters that a request may put in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Filter {
+    Penalties,
+    Dry,
+    TopNSigma,
+    TopK,
+    Typical,
+    TopP,
+    MinP,
+    Xtc,
+    Temperature,
 }
 
 /// One generation.
@@ -54,6 +149,10 @@ pub struct GenerateRequest {
     pub stop_tokens: Vec<u32>,
     /// Go on past the model's own end tokens.
     pub ignore_eos: bool,
+    /// Tell each token's log-probability, and those of so many of the most likely ones.
+    pub logprobs: Option<usize>,
+    /// Special tokens whose spelling is part of the text, as where a model marks its tool calls with them.
+    pub visible: Vec<u32>,
     /// Higher runs first; preempted last.
     pub priority: i32,
     /// Give up when the request has not been admitted by then.
@@ -81,6 +180,8 @@ impl GenerateRequest {
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             ignore_eos: false,
+            logprobs: None,
+            visible: Vec::new(),
             priority: 0,
             queue_timeout: Self::QUEUE_TIMEOUT,
             timeout: None,
@@ -93,12 +194,30 @@ impl GenerateRequest {
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FinishReason {
-    /// An end token, a stop token or a stop string.
-    Stop,
+    Stop(StopCause),
     /// `max_tokens` reached, or the context is full.
     Length,
     /// The sink said [`Flow::Cancel`].
     Cancelled,
+}
+
+/// What stopped a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopCause {
+    /// An end token or a stop token.
+    Token(u32),
+    /// The stop string of this index in the request.
+    Text(usize),
+}
+
+/// A token and how likely it was, by the model's own distribution: before bias, penalties and temperature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprobs {
+    pub token: u32,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// The most likely tokens, best first.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// What a request has cost.
@@ -128,6 +247,8 @@ pub enum Event {
     Piece {
         text: String,
         token_ids: Vec<u32>,
+        /// One for each token if the request asks for them, else none.
+        logprobs: Vec<TokenLogprobs>,
     },
     Finished {
         reason: FinishReason,

@@ -183,7 +183,7 @@ impl Metrics {
 
     pub fn on_finished(&self, reason: FinishReason, usage: Usage, timeline: &Timeline) {
         let outcome = match reason {
-            FinishReason::Stop => 0,
+            FinishReason::Stop(_) => 0,
             FinishReason::Length => 1,
             FinishReason::Cancelled => 2,
         };

@@ -76,6 +76,7 @@ impl Ask {
             min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(defaults.min_p),
             repetition_penalty: fields.number("repetition_penalty", 0.1..=10.0)?.unwrap_or(defaults.repetition_penalty),
             seed: fields.seed("seed")?,
+            ..defaults
         };
         request.stop = fields.texts("stop", STOP_MAX, STOP_BYTES_MAX)?;
         request.stop_tokens = fields.tokens("stop_token_ids", STOP_TOKENS_MAX)?.unwrap_or_default();

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 /// The reason as it stands in answers.
 fn finish_word(reason: FinishReason) -> &'static str {
     match reason {
-        FinishReason::Stop => "stop",
+        FinishReason::Stop(_) => "stop",
         FinishReason::Length => "length",
         FinishReason::Cancelled => "cancelled",
     }

@@ -124,7 +124,7 @@ impl Sink for StreamSink {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Piece { text, token_ids } => {
+            Event::Piece { text, token_ids, .. } => {
                 let now = Instant::now();
                 self.metrics.on_piece(token_ids.len(), self.received, self.last_piece.replace(now), now);
                 self.send(&text, &token_ids, "\"finish_reason\":null");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn piece(text: &str) -> Event {
-        Event::Piece { text: text.to_owned(), token_ids: vec![1, 2] }
+        Event::Piece { text: text.to_owned(), token_ids: vec![1, 2], logprobs: vec![] }
     }
 
     fn finished() -> Event {

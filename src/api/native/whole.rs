@@ -67,7 +67,7 @@ impl Sink for WholeSink {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Piece { text, token_ids } => {
+            Event::Piece { text, token_ids, .. } => {
                 let now = Instant::now();
                 self.metrics.on_piece(token_ids.len(), self.received, self.last_piece.replace(now), now);
                 self.text.push_str(&text);

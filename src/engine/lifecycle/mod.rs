@@ -11,7 +11,7 @@ use super::{
     EngineConfig,
     error::RequestError,
     fake::alone,
-    request::{Event, FinishReason, Flow, GenerateRequest, Prompt, SamplingParams, Usage},
+    request::{Event, FinishReason, Flow, GenerateRequest, Prompt, SamplingParams, StopCause, Usage},
 };
 use stage::{
     Answer, CHOICES, CONTEXT, Client, FAR, NAN, PANICS, REFUSES, Stage, VOCABULARY, WELL, expected, prompt, request,
@@ -142,15 +142,16 @@ fn stops_at_strings_and_tokens_and_lengths() {
     // A string of three characters: the text ends before it, its tokens are told.
     let stop = text[30..33].to_owned();
     let at = text.find(&stop).unwrap();
-    let answer = stage.ask(GenerateRequest { stop: vec![stop], ..request(prompt.clone(), 100) }).answer();
-    let end = Ok((FinishReason::Stop, usage(at + 3)));
+    let answer =
+        stage.ask(GenerateRequest { stop: vec!["none".into(), stop], ..request(prompt.clone(), 100) }).answer();
+    let end = Ok((FinishReason::Stop(StopCause::Text(1)), usage(at + 3)));
     assert_eq!(answer, Answer { text: text[..at].into(), token_ids: tokens[..at + 3].into(), end });
 
     // A token: told, but its character is none of the text's.
     let at = tokens.iter().position(|&token| token == tokens[40]).unwrap();
     let stop_tokens = vec![tokens[40]];
     let answer = stage.ask(GenerateRequest { stop_tokens, ..request(prompt.clone(), 100) }).answer();
-    let end = Ok((FinishReason::Stop, usage(at + 1)));
+    let end = Ok((FinishReason::Stop(StopCause::Token(tokens[40])), usage(at + 1)));
     assert_eq!(answer, Answer { text: text[..at].into(), token_ids: tokens[..=at].into(), end });
 
     // What might have become a stop string is text after all when the length is reached.

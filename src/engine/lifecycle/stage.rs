@@ -206,7 +206,7 @@ impl Client {
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         let end = loop {
             match self.events.recv_timeout(FAR).expect("no end was told") {
-                Event::Piece { text: new, token_ids: ids } => {
+                Event::Piece { text: new, token_ids: ids, .. } => {
                     text.push_str(&new);
                     token_ids.extend(ids);
                 }

@@ -75,7 +75,7 @@ fn params(rng: &mut Rng, vocabulary: usize) -> SamplingParams {
         top_p: [0.0, 0.3, 0.9, 0.95, 0.999, 1.0][rng.within(0, 6)],
         min_p: [0.0, 0.0, 0.05, 0.5, 1.0][rng.within(0, 5)],
         repetition_penalty: [1.0, 0.5, 2.0][rng.within(0, 3)],
-        seed: None,
+        ..SamplingParams::default()
     }
 }
 
