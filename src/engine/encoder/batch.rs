@@ -39,6 +39,14 @@ impl InputBatch {
         self.inputs.push(first..self.tokens.len());
     }
 
+    /// Takes all inputs out; its memory is used again.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.types.clear();
+        self.inputs.clear();
+    }
+
     /// Tokens of all inputs.
     pub fn rows(&self) -> usize {
         self.tokens.len()

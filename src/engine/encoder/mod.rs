@@ -10,12 +10,26 @@
 mod attention;
 mod batch;
 mod blueprint;
+mod caller;
+mod handle;
+mod input;
 mod model;
+mod request;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod turns;
 mod weights;
+mod worker;
 
 pub use batch::{InputBatch, InputTokens};
 pub use blueprint::{Activation, EncoderSpec, Output, Pooler, Pooling, Positions, Score, is_encoder};
+pub use caller::{Done, Left};
+pub use handle::{Encoder, EncoderConfig};
+pub use input::EncodeInput;
 pub use model::{EncoderModel, normalize};
+pub use request::{EncodeError, EncodeRequest, Encoded, shorten};
+pub use stats::EncoderStats;
 
 use super::{
     models::{LoadError, LoadOptions, Source, weights::Weights},

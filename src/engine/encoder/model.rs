@@ -106,6 +106,11 @@ impl EncoderModel {
         self.parts.bytes()
     }
 
+    /// Does `work` for each of `items`, on all threads.
+    pub(super) fn share_out(&self, items: usize, work: impl Fn(usize) + Sync) {
+        self.team.for_each_chunk(items, 1, |range| range.for_each(&work));
+    }
+
     /// Runs a short input, so that what is wrong with the model shows now, and its memory is at hand.
     pub(super) fn warm_up(&mut self) -> Result<(), ForwardError> {
         let mut batch = InputBatch::default();

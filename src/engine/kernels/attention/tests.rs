@@ -244,7 +244,7 @@ fn whole_attention_is_the_formula() {
             let (mut keys, mut space) = (Keys::default(), Workspace::new());
             keys.fill(&rows, count, distance, dim);
             let ask = |queries| WholeAsk { keys: &keys, values: &rows[dim..], distance, queries };
-            let mut put = |space: &mut Workspace, first: usize| {
+            let put = |space: &mut Workspace, first: usize| {
                 for (i, query) in asked[first..].iter().enumerate() {
                     space.query_mut(i)[..dim].copy_from_slice(query);
                 }
