@@ -2,7 +2,7 @@
 //!
 //! Messages are for the client: they name fields and numbers, never paths, addresses or other clients' data.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::engine::{error::RequestError, grammar::GrammarError};
 
@@ -18,7 +18,7 @@ pub enum ApiError {
     /// What the answer is to look like, as `param` says it, can't be had.
     Grammar { param: &'static str, error: GrammarError },
     /// The engine refused or failed; where the prompt is to blame, `param` is the field that it came in.
-    Engine { error: RequestError, param: &'static str },
+    Engine { error: RequestError, param: Cow<'static, str> },
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
     /// Nothing is served under this name.
@@ -45,9 +45,9 @@ impl ApiError {
     }
 
     /// The same, where the prompt came in this field.
-    pub fn about(self, param: &'static str) -> Self {
+    pub fn about(self, param: impl Into<Cow<'static, str>>) -> Self {
         match self {
-            Self::Engine { error, .. } => Self::Engine { error, param },
+            Self::Engine { error, .. } => Self::Engine { error, param: param.into() },
             other => other,
         }
     }
@@ -213,6 +213,6 @@ impl From<RequestError> for ApiError {
         if let RequestError::Internal(why) = &error {
             log::error!("the engine failed a request: {why}");
         }
-        Self::Engine { error, param: "prompt" }
+        Self::Engine { error, param: "prompt".into() }
     }
 }

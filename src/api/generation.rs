@@ -23,7 +23,7 @@ use crate::{
 use super::{
     answer::{ChoiceSink, Delivery, Mode, Reading, Setting, Wire},
     ask::{Ask, Chat, Format, Input, ThoughtsWanted, render},
-    backend::Backend,
+    backend::{Backend, Makes},
     error::ApiError,
     family::Family,
     metrics::Endpoint,
@@ -77,6 +77,10 @@ pub fn start(
 fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Result<(), ApiError> {
     if delivery.is_abandoned() {
         return Ok(());
+    }
+    if model.makes() != Makes::Text {
+        let message = format!("{} makes embeddings, not text", model.name());
+        return Err(ApiError::field("model", message));
     }
     let Ask { input, request, choices, format, thoughts, .. } = ask;
     let (prompts, how, format) = match input {

@@ -7,6 +7,7 @@
 mod answer;
 mod ask;
 mod backend;
+mod encoding;
 mod error;
 mod family;
 mod fields;
@@ -21,9 +22,11 @@ mod openapi;
 mod page;
 mod reply;
 mod request_id;
+mod rerank;
 mod routes;
 mod sampling;
 mod served;
+mod served_encoder;
 mod state;
 mod text_worker;
 
@@ -32,11 +35,12 @@ use std::sync::Arc;
 use crate::http::{Next, Refusal, Reply, Request, Router};
 
 pub use ask::{Ask, Chat, Input};
-pub use backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot};
+pub use backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot};
 pub use error::ApiError;
 pub use metrics::ReloadOutcome;
 pub use native::{account, parse};
 pub use served::Served;
+pub use served_encoder::ServedEncoder;
 pub use state::{Api, Settings};
 
 use family::Family;

@@ -6,15 +6,16 @@ use crate::engine::{
     Engine,
     chat_template::ChatTemplate,
     dialect::{Dialect, ThoughtTokens},
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
     request::{GenerateRequest, Sink},
-    tokenizer::{Markup, Special},
+    tokenizer::{Markup, Special, Tokenizer},
 };
 
 use super::{
     ask::Chat,
-    backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+    backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
@@ -49,8 +50,17 @@ impl Backend for Served {
         &self.info
     }
 
+    fn makes(&self) -> Makes {
+        Makes::Text
+    }
+
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
         self.engine.submit(request, sink);
+    }
+
+    fn embed(&self, _: EncodeRequest, _: Left, done: Done) {
+        // Who asks has been told by `makes`.
+        done(Err(RequestError::Internal("a model that makes text was to encode".into()).into()));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
@@ -59,17 +69,11 @@ impl Backend for Served {
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
-        let tokenizer = self.engine.tokenizer();
-        let vocabulary = tokenizer.vocabulary();
-        match tokens.iter().find(|id| **id as usize >= vocabulary) {
-            Some(id) => Err(RequestError::UnknownToken { id: *id, vocabulary }),
-            None => Ok(tokenizer.decode(tokens)),
-        }
+        decode(self.engine.tokenizer(), tokens)
     }
 
     fn token_bytes(&self, token: u32) -> Vec<u8> {
-        let tokenizer = self.engine.tokenizer();
-        if (token as usize) < tokenizer.vocabulary() { tokenizer.token_bytes(token).to_vec() } else { Vec::new() }
+        token_bytes(self.engine.tokenizer(), token)
     }
 
     fn render(&self, chat: &Chat) -> Result<String, RenderError> {
@@ -105,4 +109,18 @@ impl Backend for Served {
             alive: stats.is_healthy() && stats.busy_for().is_none_or(|busy| busy < STEP_TIME_MAX),
         }
     }
+}
+
+/// The text of token ids.
+pub(super) fn decode(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<String, RequestError> {
+    let vocabulary = tokenizer.vocabulary();
+    match tokens.iter().find(|id| **id as usize >= vocabulary) {
+        Some(id) => Err(RequestError::UnknownToken { id: *id, vocabulary }),
+        None => Ok(tokenizer.decode(tokens)),
+    }
+}
+
+/// The bytes of a token; none for one that there is not.
+pub(super) fn token_bytes(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
+    if (token as usize) < tokenizer.vocabulary() { tokenizer.token_bytes(token).to_vec() } else { Vec::new() }
 }

@@ -9,10 +9,11 @@ use super::{ModelId, Shared};
 use crate::{
     api::{
         ask::Chat,
-        backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+        backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
     },
     engine::{
         dialect::{Dialect, ThoughtTokens},
+        encoder::{Done, EncodeRequest, Left},
         error::RequestError,
         grammar::GrammarSource,
         request::{Event, Flow, GenerateRequest, Sink},
@@ -55,6 +56,10 @@ impl Backend for Lease {
         self.backend.info()
     }
 
+    fn makes(&self) -> Makes {
+        self.backend.makes()
+    }
+
     /// As the model's own, but that what the request has waited for the model counts for its deadlines.
     fn submit(&self, mut request: GenerateRequest, sink: Box<dyn Sink>) {
         let waited = self.asked.elapsed();
@@ -62,6 +67,17 @@ impl Backend for Lease {
         request.queue_timeout = left(request.queue_timeout);
         request.timeout = request.timeout.map(left);
         self.backend.submit(request, Box::new(HeldSink { sink, _hold: Arc::clone(&self.hold) }));
+    }
+
+    /// As [`submit`](Self::submit).
+    fn embed(&self, mut request: EncodeRequest, left: Left, done: Done) {
+        request.queue_timeout = request.queue_timeout.saturating_sub(self.asked.elapsed());
+        let hold = Arc::clone(&self.hold);
+        let done = move |result| {
+            done(result);
+            drop(hold);
+        };
+        self.backend.embed(request, left, Box::new(done));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {

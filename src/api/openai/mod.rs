@@ -3,6 +3,7 @@
 
 mod chat;
 mod completions;
+mod embeddings;
 mod format;
 mod logprobs;
 mod messages;
@@ -12,6 +13,7 @@ mod tools;
 
 pub use chat::chat;
 pub use completions::completions;
+pub use embeddings::embeddings;
 pub use models::{model, models};
 
 use std::time::{SystemTime, UNIX_EPOCH};

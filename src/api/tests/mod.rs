@@ -1,6 +1,8 @@
 //! The routes with a toy in the engine's place and no socket.
 
+mod embeddings;
 mod openai;
+mod rerank;
 pub mod toy;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};

@@ -10,10 +10,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::super::{Api, Backend, Chat, ModelInfo, OnGrammar, RenderError, Settings, Snapshot, router};
+use super::super::{Api, Backend, Chat, Makes, ModelInfo, OnGrammar, RenderError, Settings, Snapshot, router};
 use crate::{
     engine::{
         dialect::{Calls, Dialect, ThoughtTokens, Thoughts},
+        encoder::{Done, EncodeError, EncodeInput, EncodeRequest, Encoded, Left},
         error::RequestError,
         fake::byte_tokenizer,
         grammar::{Compiler, GrammarSource},
@@ -32,13 +33,21 @@ pub struct Echo {
     dialect: Dialect,
     thoughts: Option<ThoughtTokens>,
     compiler: Compiler,
+    makes: Makes,
     pub alive: AtomicBool,
     /// What it was asked last.
     pub asked: Mutex<Option<GenerateRequest>>,
+    /// Whoever asked it to encode "wait".
+    pub waiting: Mutex<Option<(Left, Done)>>,
 }
 
 impl Echo {
     pub fn new() -> Arc<Self> {
+        Self::making(Makes::Text)
+    }
+
+    /// One that makes something else than text, if told to.
+    pub fn making(makes: Makes) -> Arc<Self> {
         let info = ModelInfo {
             architecture: "parrot".to_owned(),
             weights_type: "f32".to_owned(),
@@ -57,8 +66,10 @@ impl Echo {
             thoughts: dialect.thought_tokens(&tokenizer),
             dialect,
             compiler: Compiler::new(&tokenizer),
+            makes,
             alive: true.into(),
             asked: Mutex::default(),
+            waiting: Mutex::default(),
         })
     }
 }
@@ -70,6 +81,10 @@ impl Backend for Echo {
 
     fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    fn makes(&self) -> Makes {
+        self.makes
     }
 
     fn submit(&self, request: GenerateRequest, mut sink: Box<dyn Sink>) {
@@ -108,6 +123,50 @@ impl Backend for Echo {
         let now = Some(Instant::now());
         let timeline = Timeline { received, admitted: now, first_token: now, finished: now, preemptions: 0 };
         sink.on_event(Event::Finished { reason, usage, timeline });
+    }
+
+    /// A token is a byte, and 100 are the most. A vector begins with their number and the first of them, and goes on with
+    /// ones; a score is the share of the query's bytes that the document has.
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        let EncodeRequest { inputs, truncate, .. } = request;
+        if inputs == [EncodeInput::Text("wait".to_owned())] {
+            *self.waiting.lock().unwrap() = Some((left, done));
+            return;
+        }
+        let (mut outputs, mut prompt_tokens) = (Vec::new(), 0);
+        for (i, input) in inputs.into_iter().enumerate() {
+            let (mut tokens, mut score) = (Vec::new(), 0.0);
+            match input {
+                EncodeInput::Text(text) => tokens.extend(text.bytes().map(u32::from)),
+                EncodeInput::Tokens(given) => tokens = given,
+                EncodeInput::Pair(query, document) => {
+                    let shared = query.bytes().filter(|byte| document.as_bytes().contains(byte)).count();
+                    score = shared as f32 / query.len() as f32;
+                    if !document.is_empty() {
+                        tokens.extend(query.bytes().chain(document.bytes()).map(u32::from));
+                    }
+                }
+            }
+            let error = match tokens.len() {
+                0 => Some(RequestError::EmptyPrompt),
+                n if n > 100 && !truncate => Some(RequestError::ContextExceeded { prompt: n, context: 100 }),
+                _ => None,
+            };
+            if let Some(error) = error {
+                return done(Err(EncodeError { input: Some(i), error }));
+            }
+            tokens.truncate(100);
+            prompt_tokens += tokens.len();
+            outputs.push(match self.makes {
+                Makes::Vectors { width } => {
+                    let mut vector = vec![1.0; width];
+                    (vector[0], vector[1]) = (tokens.len() as f32, tokens[0] as f32);
+                    vector
+                }
+                Makes::Text | Makes::Scores => vec![score],
+            });
+        }
+        done(Ok(Encoded { outputs, prompt_tokens }));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
@@ -166,7 +225,11 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        let echo = Echo::new();
+        Self::making(Makes::Text)
+    }
+
+    pub fn making(makes: Makes) -> Self {
+        let echo = Echo::making(makes);
         let settings = Settings { hosts: Some(vec!["sconce.lan".to_owned()]), ..Settings::default() };
         let api = Api::new(settings).unwrap();
         api.set_backend(Arc::clone(&echo) as Arc<dyn Backend>);
