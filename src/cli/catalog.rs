@@ -14,6 +14,7 @@ use super::{
     Failure, check,
     fingerprint::Fingerprint,
     load::{self, Loaded, Summary},
+    opened,
     progress::Progress,
 };
 
@@ -51,8 +52,8 @@ impl Catalog {
             if let Some(Listed { facts, model, .. }) = before.0.iter().find(same) {
                 return Ok(Listed { config: config.clone(), facts: facts.clone(), model: Arc::clone(model) });
             }
-            let opened = load::open(config)?;
-            let seen = Seen { fingerprint: opened.fingerprint().clone(), summary: Summary::new() };
+            let opened = opened::open(config)?;
+            let seen = Seen { fingerprint: opened.fingerprint.clone(), summary: Summary::new() };
             let model = ModelOnDisk { config: config.clone(), queue_max, seen: Mutex::new(seen) };
             Ok(Listed { config: config.clone(), facts: opened.facts(config), model: Arc::new(model) })
         };
@@ -114,8 +115,8 @@ impl Origin for ModelOnDisk {
         };
         let order = Order { on_progress: &on_progress, ..*order };
         let loaded = load::load(&self.config, self.queue_max, &order).map_err(|failure| failure.to_string())?;
-        let Loaded { engine, served, bytes, summary, fingerprint } = loaded;
+        let Loaded { resident, summary, fingerprint } = loaded;
         *self.lock() = Seen { fingerprint, summary };
-        Ok(Resident { backend: served, bytes, end: Arc::new(move |grace| engine.shutdown(grace)) })
+        Ok(resident)
     }
 }

@@ -8,12 +8,13 @@ use super::{
     Failure,
     args::ServeArgs,
     configure,
-    load::{self, Summary},
+    load::Summary,
+    opened,
 };
 
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let (config, _) = configure(args.common, args.server.into_flags(args.model), "warn")?;
-    let facts = config.models.iter().map(load::inspect).collect::<Result<Vec<_>, _>>()?;
+    let facts = config.models.iter().map(opened::inspect).collect::<Result<Vec<_>, _>>()?;
     print(&config, &facts).map_err(|error| Failure::Run(format!("can't write: {error}")))
 }
 

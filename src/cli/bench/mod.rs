@@ -22,6 +22,7 @@ use super::{
     args::BenchArgs,
     configure,
     load::{self, InMemory},
+    opened,
     progress::Progress,
 };
 use machine::Machine;
@@ -38,7 +39,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let config = config.default_model();
     let progress = Progress::new();
     let what = format!("loading {}", config.name);
-    let opened = load::open(config)?;
+    let opened = opened::open(config)?;
     let loaded = load::read(config, opened, false, &|share| progress.bar(&what, share))?;
     let page = match &args.score {
         Some(base) => score_page(config, loaded, base, &progress)?,

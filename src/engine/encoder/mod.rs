@@ -36,10 +36,11 @@ use super::{
     team::Team,
 };
 
-/// Loads an encoder, on the CPU whatever the device of the options: weights are read, packed by all threads of its team,
-/// and tried once. The source is not needed afterwards.
+/// Loads an encoder, on the CPU whatever the device of the options, for inputs of no more tokens than their context:
+/// weights are read, packed by all threads of its team, and tried once. The source is not needed afterwards.
 pub fn load(source: &Source, options: LoadOptions) -> Result<EncoderModel, LoadError> {
-    let spec = EncoderSpec::read(source)?;
+    let mut spec = EncoderSpec::read(source)?;
+    spec.input_tokens_max = options.context.unwrap_or(usize::MAX).min(spec.input_tokens_max);
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
     let weights = Weights::new(source, blueprint::architecture(source)?, &team, options);
     let parts = weights::Parts::load(&weights, &spec)?;
