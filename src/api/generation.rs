@@ -50,7 +50,7 @@ pub fn start(
     let setting = Setting {
         mode,
         family: Family::of(request.path()),
-        param: ask.input.param(),
+        param: ask.param(),
         endpoint: Endpoint::of(request),
         metrics: Arc::clone(&api.metrics),
         ping_interval: api.settings.ping_interval,
@@ -82,6 +82,7 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
         let message = format!("{} makes embeddings, not text", model.name());
         return Err(ApiError::field("model", message));
     }
+    let param = ask.param();
     let Ask { input, request, choices, format, thoughts, .. } = ask;
     let (prompts, how, format) = match input {
         Input::Prompts(prompts) => (prompts, How::Plain, format),
@@ -89,7 +90,7 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
             if let (Some(param), None) = (thoughts.needed, model.thought_tokens()) {
                 return Err(ApiError::unsupported(param, "this model writes no thoughts"));
             }
-            let prompt = render(&chat, &*model)?;
+            let prompt = render(&chat, &*model, param)?;
             let format = format.or_else(|| forced_calls(&chat, &*model));
             let how = How::of(&chat, &prompt, thoughts, &*model);
             (vec![Prompt::Rendered(prompt)], how, format)

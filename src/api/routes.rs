@@ -34,6 +34,11 @@ pub const ROUTES: &[Route] = &[
     post("/v1/chat/completions", openai::chat),
     post("/v1/completions", openai::completions),
     post("/v1/embeddings", openai::embeddings),
+    post("/v1/responses", openai::create_response),
+    get("/v1/responses/{id}", openai::response),
+    delete("/v1/responses/{id}", openai::delete_response),
+    get("/v1/responses/{id}/input_items", openai::response_input),
+    post("/v1/responses/{id}/cancel", openai::cancel_response),
     // Jina's and Cohere's
     post("/v1/rerank", rerank::rerank),
     post("/rerank", rerank::rerank),
@@ -45,6 +50,10 @@ const fn get(path: &'static str, handler: Handler) -> Route {
 
 const fn post(path: &'static str, handler: Handler) -> Route {
     Route { method: Method::Post, path, handler }
+}
+
+const fn delete(path: &'static str, handler: Handler) -> Route {
+    Route { method: Method::Delete, path, handler }
 }
 
 /// Where a path stands among those of the routes.

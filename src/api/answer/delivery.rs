@@ -174,6 +174,7 @@ impl Delivery {
         let metrics = &self.setting.metrics;
         match news {
             News::Started { prompt_tokens, cached_tokens } => {
+                inner.wire.started();
                 // Prompts count once, by their first choice.
                 if choice % inner.per_prompt == 0 {
                     inner.prompt_tokens += prompt_tokens;
@@ -202,6 +203,7 @@ impl Delivery {
         self.setting.metrics.on_failed();
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
+                inner.wire.refused(&error);
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
                 responder.send(self.setting.family.refuse(&error));
             }

@@ -32,10 +32,13 @@ use crate::{
     },
 };
 
-/// How an API writes an answer down. For a stream `begin`, then any number of `piece` and one `end` for each choice, in
-/// any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`.
+/// How an API writes an answer down. Of each choice it hears `started`. For a stream `begin`, then any number of `piece` and one `end` for each choice, in
+/// any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`, or `refused`.
 pub trait Wire: Send + 'static {
     fn framing(&self) -> Framing;
+
+    /// The prompt of a choice has been read, whether the answer is a stream or not.
+    fn started(&mut self) {}
 
     /// The first choice is about to speak.
     fn begin(&mut self, _begun: &Begun, _out: &mut Frames) {}
@@ -51,6 +54,9 @@ pub trait Wire: Send + 'static {
 
     /// The answer breaks off.
     fn fail(&mut self, error: &ApiError, out: &mut Frames);
+
+    /// The answer breaks off before anything of it was sent: the client gets the error instead.
+    fn refused(&mut self, _error: &ApiError) {}
 
     /// The answer at once: the body of the reply.
     fn whole(&mut self, begun: &Begun, choices: &[Choice], total: &Total) -> Value;

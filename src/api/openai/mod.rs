@@ -9,12 +9,14 @@ mod logprobs;
 mod messages;
 mod models;
 mod request;
+mod responses;
 mod tools;
 
 pub use chat::chat;
 pub use completions::completions;
 pub use embeddings::embeddings;
 pub use models::{model, models};
+pub use responses::{Responses, cancel_response, create_response, delete_response, response, response_input};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
