@@ -156,9 +156,8 @@ pub fn render(chat: &Chat, model: &dyn Backend, param: &'static str) -> Result<S
     model.render(chat).map_err(|error| match error {
         RenderError::Refused(why) => ApiError::field(param, why),
         RenderError::NoTools => ApiError::field("tools", "this model's chat template knows no tools"),
-        RenderError::NoTemplate => ApiError::field(
-            param,
-            "the model has no chat template; send a prompt, or set `template` for the model",
-        ),
+        RenderError::NoTemplate => {
+            ApiError::field(param, "the model has no chat template; send a prompt, or set `template` for the model")
+        }
     })
 }

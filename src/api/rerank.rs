@@ -23,7 +23,8 @@ use super::{
 pub fn rerank(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
     let (ask, telling) = parse(request.body())?;
     Ok(encoding::start(api, request, ask, move |model, encoded| {
-        let scores: Vec<f32> = encoded.outputs.iter().map(|output| output.first().copied().unwrap_or(f32::NAN)).collect();
+        let scores: Vec<f32> =
+            encoded.outputs.iter().map(|output| output.first().copied().unwrap_or(f32::NAN)).collect();
         let body = json!({
             "object": "list",
             "model": model.name(),

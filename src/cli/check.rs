@@ -4,13 +4,7 @@ use std::io::{self, Write};
 
 use crate::config::{Config, Load, ModelConfig, ModelSource, show_bytes};
 
-use super::{
-    Failure,
-    args::ServeArgs,
-    configure,
-    load::Summary,
-    opened,
-};
+use super::{Failure, args::ServeArgs, configure, load::Summary, opened};
 
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let (config, _) = configure(args.common, args.server.into_flags(args.model), "warn")?;

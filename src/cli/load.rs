@@ -82,8 +82,7 @@ pub fn load(model: &ModelConfig, queue_max: usize, order: &Order) -> Result<Load
     }
     // Planned before the weights are read: what can't be had is said at once.
     let left = order.bytes.map(|bytes| bytes.saturating_sub(opened.memory_needed()));
-    let room =
-        Room::plan(model, spec, engine_config.running_max, left).map_err(|error| refuse(model, error))?;
+    let room = Room::plan(model, spec, engine_config.running_max, left).map_err(|error| refuse(model, error))?;
     engine_config.context_max = Some(room.context);
 
     let read = read(model, opened, order.beside_others, order.on_progress)?;

@@ -41,10 +41,7 @@ pub fn read_as(
     Ok(())
 }
 
-fn read_tools(
-    value: Value,
-    read_tool: fn(&mut Fields, &str) -> Result<Tool, ApiError>,
-) -> Result<Vec<Tool>, ApiError> {
+fn read_tools(value: Value, read_tool: fn(&mut Fields, &str) -> Result<Tool, ApiError>) -> Result<Vec<Tool>, ApiError> {
     let Value::Array(items) = value else {
         return Err(ApiError::field("tools", format!("expected a list, not {}", kind(&value))));
     };
@@ -70,17 +67,22 @@ fn read_tools(
     Ok(tools)
 }
 
-/// `function`: `{"name", "description", "parameters", "strict"}`.
+/// `function`, beside the type.
 fn read_tool(fields: &mut Fields, at: &str) -> Result<Tool, ApiError> {
     let Some(function) = fields.take("function") else { return fields.missing("function", "the function") };
-    let mut function = Fields::inside(function, &format!("{at}.function"))?;
-    let tool = read_function(&mut function, false)?;
-    function.finish()?;
+    read_function(function, &format!("{at}.function"))
+}
+
+/// `{"name", "description", "parameters", "strict"}`, which stands at `at`.
+pub fn read_function(value: Value, at: &str) -> Result<Tool, ApiError> {
+    let mut fields = Fields::inside(value, at)?;
+    let tool = read_function_fields(&mut fields, false)?;
+    fields.finish()?;
     Ok(tool)
 }
 
 /// The fields of a function, wherever they stand; `strict` unless it says otherwise.
-pub fn read_function(fields: &mut Fields, strict: bool) -> Result<Tool, ApiError> {
+pub fn read_function_fields(fields: &mut Fields, strict: bool) -> Result<Tool, ApiError> {
     let Some(name) = fields.text("name")? else { return fields.missing("name", "the function's name") };
     if !is_name(&name) {
         return fields.refuse("name", NAME_RULE.to_owned());

@@ -211,7 +211,11 @@ const RESPONSES: &[Field] = &[
     field("max_output_tokens", Whole, "Tokens of thoughts and answer at most."),
     field("priority", Whole, "-100 to 100; higher goes first."),
     field("timeout_ms", Whole, "Give up when the request has waited so long for its turn."),
-    field("reasoning", Object, "{effort, summary}: none switches thoughts off; minimal to xhigh are told to the template."),
+    field(
+        "reasoning",
+        Object,
+        "{effort, summary}: none switches thoughts off; minimal to xhigh are told to the template.",
+    ),
     field("text", Object, "{format}: text, json_object, or json_schema with {name, schema}."),
     field("include", List, "message.output_text.logprobs: tell each token's log-probability."),
     field("top_logprobs", Whole, "And those of so many most likely ones, 0 to 20."),

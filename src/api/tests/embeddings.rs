@@ -114,7 +114,11 @@ fn errors_name_the_field() {
     ] {
         let reply = it.post(EMBEDDINGS, &ask.to_string());
         let error = &body(&reply)["error"];
-        assert_eq!((reply.status().code(), &error["param"], &error["code"]), (400, &json!(param), &json!(code)), "{ask}");
+        assert_eq!(
+            (reply.status().code(), &error["param"], &error["code"]),
+            (400, &json!(param), &json!(code)),
+            "{ask}"
+        );
     }
 }
 
@@ -130,7 +134,11 @@ fn each_model_does_what_it_can() {
     ] {
         let it = Fixture::making(makes);
         let reply = it.post(path, &ask.to_string());
-        assert_eq!((reply.status().code(), &body(&reply)["error"]["param"]), (400, &json!("model")), "{makes:?} {path}");
+        assert_eq!(
+            (reply.status().code(), &body(&reply)["error"]["param"]),
+            (400, &json!("model")),
+            "{makes:?} {path}"
+        );
     }
     let reply = encoder().post(EMBEDDINGS, r#"{"input": "a", "model": "none"}"#);
     assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (404, &json!("model_not_found")));

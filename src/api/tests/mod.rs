@@ -3,6 +3,7 @@
 mod embeddings;
 mod openai;
 mod rerank;
+mod responses;
 pub mod toy;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};

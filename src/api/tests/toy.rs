@@ -26,7 +26,7 @@ use crate::{
 pub const SOON: Duration = Duration::from_secs(10);
 pub const VOCABULARY: usize = 256;
 
-/// Repeats each prompt byte by byte, and of a conversation the last message's content; tokens are bytes. So a test has it
+/// Repeats each prompt byte by byte ("hold on" is for the test to go on with, and "break off" fails in its midst), and of a conversation the last message's content; tokens are bytes. So a test has it
 /// say what it likes. It writes thoughts and tool calls as Qwen 3 does, and follows no grammar, but compiles them.
 pub struct Echo {
     info: ModelInfo,
@@ -37,6 +37,8 @@ pub struct Echo {
     pub alive: AtomicBool,
     /// What it was asked last.
     pub asked: Mutex<Option<GenerateRequest>>,
+    /// Whoever asked it to "hold on".
+    pub held: Mutex<Option<Box<dyn Sink>>>,
     /// Whoever asked it to encode "wait".
     pub waiting: Mutex<Option<(Left, Done)>>,
 }
@@ -70,6 +72,7 @@ impl Echo {
             alive: true.into(),
             asked: Mutex::default(),
             waiting: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 }
@@ -103,6 +106,10 @@ impl Backend for Echo {
         }
         let received = Instant::now();
         sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1 });
+        if tokens.iter().copied().eq("hold on".bytes().map(u32::from)) {
+            *self.held.lock().unwrap() = Some(sink);
+            return;
+        }
         let text = String::from_utf8(tokens.iter().map(|&token| token as u8).collect()).unwrap_or_default();
         let stop = request.stop.iter().enumerate().filter_map(|(i, stop)| Some((text.find(&**stop)?, i))).min();
         let (length, reason) = match stop {
@@ -118,6 +125,9 @@ impl Backend for Echo {
                 token_ids: vec![token],
                 logprobs: logprobs.into_iter().collect(),
             });
+            if text == "break off" && token == u32::from(b' ') {
+                return sink.on_event(Event::Failed(RequestError::BadLogits));
+            }
         }
         let usage = Usage { prompt_tokens: tokens.len(), completion_tokens: length, cached_tokens: 1 };
         let now = Some(Instant::now());
@@ -215,6 +225,13 @@ impl Backend for Echo {
             ..Snapshot::default()
         }
     }
+}
+
+/// The end of a generation that the test goes on with.
+pub fn finished(reason: FinishReason) -> Event {
+    let timeline =
+        Timeline { received: Instant::now(), admitted: None, first_token: None, finished: None, preemptions: 0 };
+    Event::Finished { reason, usage: Usage::default(), timeline }
 }
 
 pub struct Fixture {

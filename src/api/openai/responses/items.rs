@@ -20,7 +20,10 @@ pub fn read(value: Value) -> Result<Vec<Value>, ApiError> {
         Value::String(text) => return Ok(vec![message("user", vec![part("input_text", text)], None)]),
         Value::Array(items) => items,
         other => {
-            return Err(ApiError::field("input", format!("expected a string or a list of items, not {}", kind(&other))));
+            return Err(ApiError::field(
+                "input",
+                format!("expected a string or a list of items, not {}", kind(&other)),
+            ));
         }
     };
     if !(1..=ITEMS_MAX).contains(&items.len()) {
@@ -79,7 +82,10 @@ fn read_message(fields: &mut Fields, at: &str, id: Option<String>) -> Result<Val
 
 fn read_reasoning(fields: &mut Fields, at: &str, id: Option<String>) -> Result<Value, ApiError> {
     if fields.take("encrypted_content").is_some() {
-        return Err(ApiError::unsupported(format!("{at}.encrypted_content"), "send content; nothing is encrypted here"));
+        return Err(ApiError::unsupported(
+            format!("{at}.encrypted_content"),
+            "send content; nothing is encrypted here",
+        ));
     }
     let mut texts = Vec::new();
     for name in ["content", "summary"] {
@@ -155,7 +161,9 @@ fn read_texts(value: Value, at: &str) -> Result<Vec<String>, ApiError> {
             Some("input_file" | "input_audio") => {
                 return Err(ApiError::unsupported(at, "audio and files are not supported"));
             }
-            Some(_) => return fields.refuse("type", "must be input_text, or output_text of the assistant's".to_owned()),
+            Some(_) => {
+                return fields.refuse("type", "must be input_text, or output_text of the assistant's".to_owned());
+            }
             None => return fields.missing("type", "input_text, or output_text of the assistant's"),
         };
         let Some(text) = text else { return fields.missing("text", "the text") };
@@ -262,7 +270,8 @@ mod tests {
         .unwrap();
         assert_eq!((&items[2]["id"], &items[3]["id"]), (&json!("rs_1"), &json!("msg_1")));
         assert!(items.iter().all(|item| item["id"].is_string()));
-        let call = |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
+        let call =
+            |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
         let expected = [
             json!({"role": "developer", "content": "Be brief."}),
             json!({"role": "user", "content": "a\nb"}),
@@ -293,7 +302,10 @@ mod tests {
             (json!([{"role": "user", "content": "a", "status": "lost"}]), "input[0].status"),
             (json!([{"role": "user", "content": [{"text": "a"}]}]), "input[0].content[0].type"),
             (json!([{"role": "user", "content": [{"type": "input_text"}]}]), "input[0].content[0].text"),
-            (json!([{"role": "user", "content": [{"type": "input_image", "image_url": "http://a"}]}]), "input[0].content[0]"),
+            (
+                json!([{"role": "user", "content": [{"type": "input_image", "image_url": "http://a"}]}]),
+                "input[0].content[0]",
+            ),
             (json!([{"type": "function_call", "name": "f", "arguments": "{}"}]), "input[0].call_id"),
             (json!([{"type": "function_call", "call_id": "c", "arguments": "{}"}]), "input[0].name"),
             (json!([{"type": "function_call", "call_id": "c", "name": "f"}]), "input[0].arguments"),

@@ -51,12 +51,7 @@ pub enum Delivered {
     Later,
 }
 
-pub fn parse(
-    body: &[u8],
-    id: &RequestId,
-    responses: &Responses,
-    queue_timeout: Duration,
-) -> Result<Create, ApiError> {
+pub fn parse(body: &[u8], id: &RequestId, responses: &Responses, queue_timeout: Duration) -> Result<Create, ApiError> {
     let mut fields = Fields::parse(body)?;
     let mut chat = Chat::default();
     let mut ask = Ask::new(Input::Prompts(Vec::new()));
@@ -178,7 +173,7 @@ fn read_limits(fields: &mut Fields, ask: &mut Ask, queue_timeout: Duration) -> R
 
 /// `{"type": "function", "name", "description", "parameters", "strict"}`. Strict unless it says otherwise.
 fn read_tool(fields: &mut Fields) -> Result<Tool, ApiError> {
-    tools::read_function(fields, true)
+    tools::read_function_fields(fields, true)
 }
 
 fn told_tool(tool: &Tool) -> Value {
