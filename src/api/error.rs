@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::engine::error::RequestError;
+use crate::engine::{error::RequestError, grammar::GrammarError};
 
 /// A request that is answered with an error.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,10 @@ pub enum ApiError {
     NotJson(String),
     /// A field is unknown, missing, of the wrong type or out of range.
     Field { param: String, message: String },
+    /// A field, or a value of one, that others support and this server does not.
+    Unsupported { param: String, message: String },
+    /// What the answer is to look like, as `param` says it, can't be had.
+    Grammar { param: &'static str, error: GrammarError },
     /// The engine refused or failed.
     Engine(RequestError),
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
@@ -34,10 +38,27 @@ impl ApiError {
         Self::Field { param: param.into(), message: message.into() }
     }
 
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Unsupported { param: param.into(), message: message.into() }
+    }
+
+    /// `error` is about what `param` asks for.
+    pub fn grammar(param: &'static str, error: GrammarError) -> Self {
+        if let GrammarError::Internal(why) = &error {
+            log::error!("a grammar could not be compiled: {why}");
+        }
+        Self::Grammar { param, error }
+    }
+
     /// The HTTP status the blame deserves.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotJson(_) | Self::Field { .. } => 400,
+            Self::NotJson(_) | Self::Field { .. } | Self::Unsupported { .. } => 400,
+            Self::Grammar { error, .. } => match error {
+                GrammarError::Invalid { .. } => 400,
+                GrammarError::Busy => 503,
+                GrammarError::Internal(_) => 500,
+            },
             Self::UnknownModel { .. } => 404,
             Self::Misdirected { .. } => 421,
             Self::Busy | Self::Loading | Self::NoModel => 503,
@@ -49,7 +70,7 @@ impl ApiError {
                 | RequestError::CacheExceeded { .. } => 400,
                 RequestError::QueueFull { .. } | RequestError::ShuttingDown => 503,
                 RequestError::QueueTimeout | RequestError::Timeout => 504,
-                RequestError::BadLogits | RequestError::Internal(_) => 500,
+                RequestError::BadLogits | RequestError::Grammar(_) | RequestError::Internal(_) => 500,
             },
         }
     }
@@ -59,6 +80,12 @@ impl ApiError {
         match self {
             Self::NotJson(_) => "invalid_json",
             Self::Field { .. } => "invalid_request",
+            Self::Unsupported { .. } => "unsupported_parameter",
+            Self::Grammar { error, .. } => match error {
+                GrammarError::Invalid { .. } => "invalid_grammar",
+                GrammarError::Busy => "overloaded",
+                GrammarError::Internal(_) => "internal_error",
+            },
             Self::UnknownModel { .. } => "model_not_found",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
@@ -86,6 +113,7 @@ impl ApiError {
                 RequestError::Timeout => "timeout",
                 RequestError::ShuttingDown => "shutting_down",
                 RequestError::BadLogits => "model_failed",
+                RequestError::Grammar(_) => "grammar_failed",
                 RequestError::Internal(_) => "internal_error",
             },
         }
@@ -94,7 +122,8 @@ impl ApiError {
     /// The field to blame, if one is.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Field { param, .. } => Some(param),
+            Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::Grammar { param, error: GrammarError::Invalid { .. } } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
             Self::Engine(
                 RequestError::EmptyPrompt
@@ -109,7 +138,7 @@ impl ApiError {
     /// Seconds after which to try again, where trying again helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::Busy | Self::Loading => Some(1),
+            Self::Busy | Self::Loading | Self::Grammar { error: GrammarError::Busy, .. } => Some(1),
             Self::NoModel => Some(60),
             Self::Engine(RequestError::QueueFull { .. }) => Some(2),
             Self::Engine(RequestError::ShuttingDown) => Some(5),
@@ -127,7 +156,11 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson(why) => write!(f, "the body is not a JSON object: {why}"),
-            Self::Field { param, message } => write!(f, "{param}: {message}"),
+            Self::Field { param, message } | Self::Unsupported { param, message } => write!(f, "{param}: {message}"),
+            Self::Grammar { param, error: error @ GrammarError::Invalid { .. } } => write!(f, "{param}: {error}"),
+            // The reason of an internal error is for the log, not for the client.
+            Self::Grammar { error: GrammarError::Internal(_), .. } => f.write_str("internal error"),
+            Self::Grammar { error, .. } => error.fmt(f),
             // The reason of an internal error is for the log, not for the client.
             Self::Engine(RequestError::Internal(_)) => f.write_str("internal error"),
             Self::Engine(error) => error.fmt(f),

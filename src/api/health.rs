@@ -75,7 +75,7 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
         },
         "version": env!("CARGO_PKG_VERSION"),
     });
-    Ok(reply::envelope(code, &json!({ "success": code == Status::OK, "data": data })))
+    Ok(reply::json(code, &json!({ "success": code == Status::OK, "data": data })))
 }
 
 fn model_info(info: &ModelInfo) -> serde_json::Value {

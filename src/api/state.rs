@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http::{Reply, ServerHandle};
+use crate::http::{Reply, Request, ServerHandle};
 
 use super::{
     backend::Backend,
     error::ApiError,
+    family::Family,
     metrics::{Endpoint, Gauges, Metrics, ReloadOutcome},
     text_worker::TextWorker,
 };
@@ -23,7 +24,7 @@ pub struct Api {
     /// How far it is, in percent.
     loading: AtomicU8,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) text_worker: TextWorker,
+    pub(super) text_worker: Arc<TextWorker>,
     pub(super) settings: Settings,
     draining: AtomicBool,
     server: OnceLock<ServerHandle>,
@@ -78,7 +79,7 @@ impl Api {
             model: RwLock::new(ModelState::Loading),
             loading: AtomicU8::new(0),
             metrics: Arc::new(Metrics::new(Instant::now())),
-            text_worker: TextWorker::start()?,
+            text_worker: Arc::new(TextWorker::start()?),
             settings,
             draining: AtomicBool::new(false),
             server: OnceLock::new(),
@@ -161,21 +162,28 @@ impl Api {
         }
     }
 
-    /// Answers with what `work` makes of `bytes` bytes of text: at once if they are few, else from the text worker.
+    /// Answers with what `work` makes of `bytes` bytes of text and a model: at once if they are few, else from the text
+    /// worker.
     pub(super) fn text_work(
         &self,
-        endpoint: Endpoint,
+        request: &Request<'_>,
+        model: Option<&str>,
         bytes: usize,
         work: impl FnOnce(&dyn Backend) -> Result<Reply, ApiError> + Send + 'static,
-    ) -> Result<Reply, ApiError> {
+    ) -> Reply {
         let (reply, responder) = Reply::later();
-        let (backend, metrics) = (self.backend()?, Arc::clone(&self.metrics));
-        self.text_worker.run(bytes, move || {
-            let answer = work(&*backend).unwrap_or_else(Reply::from);
+        let (endpoint, family) = (Endpoint::of(request), Family::of(request.path()));
+        let (metrics, worker) = (Arc::clone(&self.metrics), Arc::clone(&self.text_worker));
+        let answer = move |answer: Result<Reply, ApiError>| {
+            let answer = answer.unwrap_or_else(|error| family.refuse(&error));
             metrics.on_answer(endpoint, answer.status().code());
             responder.send(answer);
-        })?;
-        Ok(reply)
+        };
+        self.with_model(model, move |model| match model {
+            Ok(model) => worker.answer(bytes, answer, move || work(&*model)),
+            Err(error) => answer(Err(error)),
+        });
+        reply
     }
 
     /// The state of engine and loops for one scrape.

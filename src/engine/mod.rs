@@ -17,6 +17,7 @@ mod executor;
 #[cfg(test)]
 mod fake;
 pub mod gguf;
+pub mod grammar;
 mod handle;
 pub mod hf;
 mod intake;

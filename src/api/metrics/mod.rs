@@ -7,7 +7,10 @@ mod cells;
 mod text;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -16,17 +19,19 @@ use crate::{
         blocks::BLOCK_TOKENS,
         request::{FinishReason, Timeline, Usage},
     },
-    http::LoopStats,
+    http::{LoopStats, Reply, Request},
 };
 
 use super::{
     backend::{ModelInfo, Snapshot},
+    error::ApiError,
     page,
+    routes::{self, ROUTES},
+    state::Api,
 };
 
 use cells::{Histogram, Rate};
-pub use text::CONTENT_TYPE;
-use text::Text;
+use text::{CONTENT_TYPE, Text};
 
 /// Bounds for times to an answer, in seconds.
 const LATENCY: &[f64] =
@@ -35,47 +40,36 @@ const LATENCY: &[f64] =
 const GAP: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// What a request was for.
+/// What a request was for: one of the routes, the page, or something unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    Generate,
-    GenerateStream,
-    Encode,
-    Decode,
-    Health,
-    Livez,
-    Readyz,
-    Metrics,
-    Page,
-    /// Unknown paths, wrong methods, broken requests.
-    Other,
-}
-
-const ENDPOINTS: [(Endpoint, &str); 10] = [
-    (Endpoint::Generate, "/generate"),
-    (Endpoint::GenerateStream, "/generate_stream"),
-    (Endpoint::Encode, "/encode"),
-    (Endpoint::Decode, "/decode"),
-    (Endpoint::Health, "/health"),
-    (Endpoint::Livez, "/livez"),
-    (Endpoint::Readyz, "/readyz"),
-    (Endpoint::Metrics, "/metrics"),
-    (Endpoint::Page, "/"),
-    (Endpoint::Other, "other"),
-];
+pub struct Endpoint(usize);
 
 impl Endpoint {
-    /// The endpoint a path belongs to.
-    pub fn of(path: &str) -> Self {
-        if page::FILES.iter().any(|file| file.path == path) {
-            return Self::Page;
+    /// A file of the page.
+    pub const PAGE: Self = Self(ROUTES.len());
+    /// Unknown paths, wrong methods, broken requests.
+    pub const OTHER: Self = Self(ROUTES.len() + 1);
+    const COUNT: usize = ROUTES.len() + 2;
+
+    /// The endpoint that a request has led to.
+    pub fn of(request: &Request<'_>) -> Self {
+        if page::FILES.iter().any(|file| file.path == request.path()) {
+            return Self::PAGE;
         }
-        ENDPOINTS.iter().find(|(_, name)| *name == path).map_or(Self::Other, |(endpoint, _)| *endpoint)
+        request.route().and_then(routes::index_of).map_or(Self::OTHER, Self)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::PAGE => "/",
+            Self::OTHER => "other",
+            Self(route) => ROUTES[route].path,
+        }
     }
 }
 
 /// Statuses counted by number; any other counts as the last.
-const STATUSES: [(u16, &str); 16] = [
+const STATUSES: [(u16, &str); 17] = [
     (200, "200"),
     (304, "304"),
     (400, "400"),
@@ -87,6 +81,7 @@ const STATUSES: [(u16, &str); 16] = [
     (417, "417"),
     (421, "421"),
     (431, "431"),
+    (499, "499"),
     (500, "500"),
     (501, "501"),
     (503, "503"),
@@ -120,7 +115,7 @@ const RELOADS: [(ReloadOutcome, &str); 4] = [
 /// All counters of one server.
 pub struct Metrics {
     started: Instant,
-    requests: [[AtomicU64; STATUSES.len()]; ENDPOINTS.len()],
+    requests: [[AtomicU64; STATUSES.len()]; Endpoint::COUNT],
     outcomes: [AtomicU64; OUTCOMES.len()],
     reloads: [AtomicU64; RELOADS.len()],
     duration: Histogram,
@@ -132,6 +127,12 @@ pub struct Metrics {
     generated_tokens: AtomicU64,
     request_rate: Rate,
     token_rate: Rate,
+}
+
+/// `GET /metrics`: Prometheus text.
+pub fn scrape(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
+    let page = api.metrics.render(&api.gauges(), Instant::now());
+    Ok(Reply::text(page).header("Content-Type", CONTENT_TYPE).header("Cache-Control", "no-store"))
 }
 
 /// The state of everything at one moment, for one scrape.
@@ -148,7 +149,7 @@ impl Metrics {
     pub fn new(now: Instant) -> Self {
         Self {
             started: now,
-            requests: Default::default(),
+            requests: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; Endpoint::COUNT],
             outcomes: Default::default(),
             reloads: Default::default(),
             duration: Histogram::new(LATENCY),
@@ -165,9 +166,8 @@ impl Metrics {
 
     /// A request was answered; a stream counts when its head goes out.
     pub fn on_answer(&self, endpoint: Endpoint, status: u16) {
-        let row = ENDPOINTS.iter().position(|(e, _)| *e == endpoint).unwrap_or(ENDPOINTS.len() - 1);
         let column = STATUSES.iter().position(|(code, _)| *code == status).unwrap_or(STATUSES.len() - 1);
-        self.requests[row][column].fetch_add(1, Relaxed);
+        self.requests[endpoint.0][column].fetch_add(1, Relaxed);
         self.request_rate.add(self.second(Instant::now()), 1);
     }
 
@@ -249,7 +249,8 @@ impl Metrics {
 
     fn render_requests(&self, text: &mut Text) {
         text.family("sconce_requests_total", "counter", "Requests answered, by endpoint and status.");
-        for ((_, endpoint), row) in ENDPOINTS.iter().zip(&self.requests) {
+        for (endpoint, row) in self.requests.iter().enumerate() {
+            let endpoint = Endpoint(endpoint).name();
             for ((_, status), count) in STATUSES.iter().zip(row) {
                 let count = count.load(Relaxed);
                 if count > 0 {
@@ -386,8 +387,8 @@ mod tests {
     fn sample_page() -> String {
         let start = Instant::now();
         let metrics = Metrics::new(start);
-        metrics.on_answer(Endpoint::Generate, 200);
-        metrics.on_answer(Endpoint::Generate, 299);
+        metrics.on_answer(Endpoint::PAGE, 200);
+        metrics.on_answer(Endpoint::PAGE, 299);
         metrics.on_piece(1, start, None, start + Duration::from_millis(20));
         metrics.on_piece(2, start, Some(start + Duration::from_millis(20)), start + Duration::from_millis(30));
         let usage = Usage { prompt_tokens: 5, completion_tokens: 3, cached_tokens: 0 };

@@ -271,10 +271,11 @@ impl Phase {
 
     /// Of an answer that may turn out to be an opening: whether it has gone on.
     fn take_if_permitted(&mut self, token: u32, rules: &Rules) -> bool {
-        match self {
-            Self::Answer(matcher) if !matches!(matcher.permits(token), Ok(true)) => false,
-            _ => self.advance(token, rules) == Ok(Progress::GoesOn),
-        }
+        let permitted = match self {
+            Self::Answer(matcher) => matches!(matcher.permits(token), Ok(true)),
+            _ => true,
+        };
+        permitted && self.advance(token, rules) == Ok(Progress::GoesOn)
     }
 }
 

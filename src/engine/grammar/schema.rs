@@ -31,8 +31,8 @@ pub fn check(schema: &Value) -> Result<Map<String, Value>, GrammarError> {
     }
 }
 
-/// Bounds what the rest does with a value. Does not call itself, for depth is what it looks for.
-fn measure(value: &Value) -> Result<(), GrammarError> {
+/// Refuses a value that is too large or too deep to be worked on. Does not call itself, for depth is what it looks for.
+pub fn measure(value: &Value) -> Result<(), GrammarError> {
     let mut bytes = 0_usize;
     let mut left = vec![(value, 0)];
     while let Some((value, depth)) = left.pop() {

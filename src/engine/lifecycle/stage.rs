@@ -195,6 +195,7 @@ impl Client {
     #[track_caller]
     pub fn piece(&self) -> Vec<u32> {
         match self.events.recv_timeout(FAR).unwrap() {
+            Event::Started { .. } => self.piece(),
             Event::Piece { token_ids, .. } => token_ids,
             end => panic!("{end:?}"),
         }
@@ -206,6 +207,7 @@ impl Client {
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         let end = loop {
             match self.events.recv_timeout(FAR).expect("no end was told") {
+                Event::Started { .. } => assert!(text.is_empty() && token_ids.is_empty()),
                 Event::Piece { text: new, token_ids: ids, .. } => {
                     text.push_str(&new);
                     token_ids.extend(ids);
