@@ -174,6 +174,11 @@ impl Dialect {
         self
     }
 
+    /// The tags around thoughts that a template speaks of.
+    pub fn thoughts_of(template: &str) -> Option<Thoughts> {
+        Thoughts::of(template)
+    }
+
     pub fn thoughts(&self) -> Option<Thoughts> {
         self.thoughts
     }
