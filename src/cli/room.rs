@@ -55,24 +55,9 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ModelSource;
 
     fn model(context: Option<usize>, kv_bytes: Option<u64>) -> ModelConfig {
-        ModelConfig {
-            name: "m".to_owned(),
-            source: ModelSource::Demo,
-            context,
-            device: None,
-            threads: None,
-            kv_bytes,
-            running_max: None,
-            gap: None,
-            quantize: None,
-            kv_type: None,
-            prefix_cache: None,
-            speculation: None,
-            template: None,
-        }
+        ModelConfig { context, kv_bytes, ..load::tests::demo_config() }
     }
 
     /// 1 KiB a token, 32 KiB a block.

@@ -189,11 +189,14 @@ impl ChatTemplate {
         variables.extend([
             ("messages".to_owned(), messages.into()),
             ("tools".to_owned(), if shown.is_empty() { Json::Null } else { shown.into() }),
-            ("documents".to_owned(), conversation.documents.cloned().unwrap_or_default()),
             ("add_generation_prompt".to_owned(), (ending == Ending::Reply).into()),
             ("bos_token".to_owned(), self.bos.as_str().into()),
             ("eos_token".to_owned(), self.eos.as_str().into()),
         ]);
+        if let Some(documents) = conversation.documents {
+            variables.insert("documents".into(), documents.clone());
+        }
+        variables.entry("documents").or_insert(Json::Null);
         let prompt = with_tools.unwrap_or(&self.default).run(variables)?;
         if ending == Ending::Open { cut_at_mark(prompt) } else { Ok(prompt) }
     }
