@@ -75,7 +75,7 @@ impl TemplateCapabilities {
                 .with(json!([user("Hi".into())]), [("tools", tool())])
                 .is_some_and(|text| text.contains(MARK)),
             supports_tool_calls: calls.is_some(),
-            supports_tool_role: calls.is_some_and(|calls| tools.shows(calls.conversation(1, true), &[MARK, RESULT])),
+            supports_tool_role: tools.shows(calls.unwrap_or(PLAIN).conversation(1, true), &[RESULT]),
             supports_parallel_tool_calls: calls
                 .is_some_and(|calls| tools.shows(calls.conversation(2, false), &[MARK, OTHER])),
             supports_string_content: strings || !parts,
@@ -106,6 +106,9 @@ struct Calls {
     no_text: NoText,
     short_ids: bool,
 }
+
+/// What any template can take.
+const PLAIN: Calls = Calls { objects: true, no_text: NoText::Empty, short_ids: false };
 
 impl Calls {
     /// A conversation with so many calls, and their results.

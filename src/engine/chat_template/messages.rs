@@ -6,7 +6,7 @@ use super::{
     capabilities::{NoText, TemplateCapabilities},
     without_tools,
 };
-use crate::engine::dialect::Tool;
+use crate::engine::dialect::{Calls, Tool};
 
 /// A message.
 pub type Message = Map<String, Json>;
@@ -16,23 +16,30 @@ pub struct Form<'a> {
     pub capabilities: &'a TemplateCapabilities,
     /// The template names the role `developer`.
     pub knows_developer: bool,
-    /// The template shows tools and writes calls, in a form that is understood.
-    pub native_tools: bool,
+    /// How the model writes calls.
+    pub calls: Calls,
 }
 
 impl Form<'_> {
-    /// `messages` in the template's form. `tools` are those that the template itself does not show.
+    /// `messages` in the template's form, with `tools` described where the template does not show them.
     pub fn of(&self, messages: &[Json], tools: &[Tool]) -> Vec<Json> {
         let mut formed: Vec<Message> = messages.iter().filter_map(Json::as_object).cloned().collect();
         formed.iter_mut().for_each(|message| self.text_and_role(message));
-        if !self.native_tools {
-            formed = without_tools::in_words(formed, tools);
+        let in_words = self.calls == Calls::Generic;
+        if in_words || !self.capabilities.supports_tool_calls {
+            formed = without_tools::with_calls_as_text(formed, self.calls);
+        }
+        if in_words || !self.capabilities.supports_tool_role {
+            formed = without_tools::with_results_as_text(formed);
+        }
+        if in_words {
+            formed = without_tools::with_tools_described(formed, tools);
         }
         if !self.capabilities.supports_system_role {
             formed = with_system_in_user(formed);
         }
         for message in &mut formed {
-            self.calls(message);
+            self.form_calls(message);
             if !self.capabilities.supports_string_content
                 && let Some(Json::String(text)) = message.get("content")
             {
@@ -63,7 +70,7 @@ impl Form<'_> {
     }
 
     /// Calls and their results: arguments, ids, the text beside them.
-    fn calls(&self, message: &mut Message) {
+    fn form_calls(&self, message: &mut Message) {
         if let Some(Json::Array(calls)) = message.get_mut("tool_calls") {
             for call in calls {
                 self.id(call.get_mut("id"));

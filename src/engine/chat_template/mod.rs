@@ -13,6 +13,7 @@ mod messages;
 mod methods;
 mod operators;
 mod program;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod without_tools;
@@ -171,13 +172,14 @@ impl ChatTemplate {
     /// The prompt for a conversation.
     pub fn render(&self, conversation: &Conversation<'_>) -> Result<String, TemplateError> {
         let Conversation { messages, tools, ending, .. } = *conversation;
-        let native_tools = self.calls() != Calls::Generic && self.capabilities.supports_tool_calls;
+        let calls = self.calls();
+        let native_tools = calls != Calls::Generic;
         let with_tools = self.tool_use.as_ref().filter(|_| !tools.is_empty() && native_tools);
         let source = if with_tools.is_some() { self.sources.tool_use.as_deref() } else { None };
         let form = Form {
             capabilities: &self.capabilities,
             knows_developer: source.unwrap_or(&self.sources.default).contains("developer"),
-            native_tools,
+            calls,
         };
         let mut messages = form.of(messages, tools);
         if ending == Ending::Open {

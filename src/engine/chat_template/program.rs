@@ -12,7 +12,7 @@ use minijinja::{
 use minijinja_contrib::globals::{cycler, joiner};
 use serde_json::{Map, Value as Json};
 
-use super::{TemplateError, date, filters, methods, operators};
+use super::{TemplateError, date, filters, methods, operators, rewrite};
 
 /// Steps a template may take; a long conversation with tools takes some ten thousand.
 const STEPS_MAX: u64 = 20_000_000;
@@ -45,7 +45,7 @@ impl Program {
         environment.add_function("cycler", |items: Rest<Value>| cycler(items.0));
         environment.add_function("joiner", joiner);
         environment
-            .add_template_owned(NAME, operators::rewrite(source))
+            .add_template_owned(NAME, rewrite::rewrite(source))
             .map_err(|e| TemplateError::Syntax(describe(&e)))?;
         Ok(Self { environment })
     }

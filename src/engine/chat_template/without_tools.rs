@@ -1,51 +1,71 @@
 //! Tools for models whose template has none: described in the system's message, called and answered in words.
 //!
-//! The form of calls is [`Calls::Generic`](crate::engine::dialect::Calls::Generic).
+//! The form of such calls is [`Calls::Generic`]. Templates that show tools, but write no calls, get those in the model's own.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::messages::Message;
-use crate::engine::dialect::Tool;
+use crate::engine::dialect::{Calls, Tool};
 
-/// `messages` without calls and results, and with a description of `tools` in the system's message if there are any.
-pub fn in_words(messages: Vec<Message>, tools: &[Tool]) -> Vec<Message> {
-    let mut formed: Vec<Message> = Vec::with_capacity(messages.len() + 1);
-    if !tools.is_empty() {
-        formed.push(said("system", description(tools)));
-    }
-    for mut message in messages {
-        let role = message.get("role").and_then(Json::as_str).unwrap_or_default().to_owned();
-        let text = message.get("content").and_then(Json::as_str).unwrap_or_default().to_owned();
+/// `messages` with their calls written as text in this form.
+pub fn with_calls_as_text(mut messages: Vec<Message>, form: Calls) -> Vec<Message> {
+    for message in &mut messages {
         if let Some(calls) = message.remove("tool_calls") {
+            let text = message.get("content").and_then(Json::as_str).unwrap_or_default();
             let separator = if text.is_empty() { "" } else { "\n" };
-            message.insert("content".into(), format!("{text}{separator}{}", written(&calls)).into());
-            formed.push(message);
-            continue;
+            let text = format!("{text}{separator}{}", written(&calls, form));
+            message.insert("content".into(), text.into());
         }
-        let text = match role.as_str() {
-            "tool" => format!("Result of {}: {text}", message.get("name").and_then(Json::as_str).unwrap_or("the call")),
-            _ => text,
-        };
-        match formed.last_mut() {
-            // Templates without tools want turns: all results together are the user's.
-            Some(last) if role == "tool" && is_results(last) => append(last, "\n", &text),
-            Some(last) if role == "system" && !tools.is_empty() && last.get("role") == Some(&"system".into()) => {
-                append(last, "\n\n", &text);
+    }
+    messages
+}
+
+/// `messages` with results as the user's words; those in a row are one message, for templates that want turns.
+pub fn with_results_as_text(messages: Vec<Message>) -> Vec<Message> {
+    let mut formed: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut after_result = false;
+    for message in messages {
+        let is_result = role(&message) == "tool";
+        if !is_result {
+            formed.push(message);
+        } else {
+            let name = message.get("name").and_then(Json::as_str).unwrap_or("the call");
+            let text = format!("Result of {name}: {}", text(&message));
+            match formed.last_mut().filter(|_| after_result) {
+                Some(last) => append(last, "\n", &text),
+                None => formed.push(said("user", text)),
             }
-            _ if role == "tool" => formed.push(said("user", text)),
+        }
+        after_result = is_result;
+    }
+    formed
+}
+
+/// `messages` with a description of `tools` at the beginning of what the system says.
+pub fn with_tools_described(messages: Vec<Message>, tools: &[Tool]) -> Vec<Message> {
+    if tools.is_empty() {
+        return messages;
+    }
+    let mut formed = vec![said("system", description(tools))];
+    for message in messages {
+        match formed.as_mut_slice() {
+            [first] if role(&message) == "system" => append(first, "\n\n", text(&message)),
             _ => formed.push(message),
         }
     }
     formed
 }
 
-fn said(role: &str, text: String) -> Message {
-    Map::from_iter([("role".into(), role.into()), ("content".into(), text.into())])
+fn role(message: &Message) -> &str {
+    message.get("role").and_then(Json::as_str).unwrap_or_default()
 }
 
-fn is_results(message: &Message) -> bool {
-    let text = message.get("content").and_then(Json::as_str).unwrap_or_default();
-    message.get("role") == Some(&"user".into()) && text.starts_with("Result of ")
+fn text(message: &Message) -> &str {
+    message.get("content").and_then(Json::as_str).unwrap_or_default()
+}
+
+fn said(role: &str, text: String) -> Message {
+    Map::from_iter([("role".into(), role.into()), ("content".into(), text.into())])
 }
 
 fn append(message: &mut Message, separator: &str, text: &str) {
@@ -73,18 +93,18 @@ fn description(tools: &[Tool]) -> String {
     text
 }
 
-/// Calls as the model was told to write them.
-fn written(calls: &Json) -> String {
+/// Calls, as OpenAI's clients write them, in the model's own words.
+fn written(calls: &Json, form: Calls) -> String {
     let call = |call: &Json| {
         let function = call.get("function")?;
-        let name = function.get("name")?.as_str()?;
         let arguments = match function.get("arguments") {
             Some(Json::String(text)) if !text.trim().is_empty() => text.clone(),
             Some(object @ Json::Object(_)) => object.to_string(),
             _ => "{}".into(),
         };
-        Some(format!("{{\"name\": {}, \"arguments\": {arguments}}}", Json::from(name)))
+        Some((function.get("name")?.as_str()?.to_owned(), arguments))
     };
-    let calls: Vec<String> = calls.as_array().into_iter().flatten().filter_map(call).collect();
-    format!("{{\"tool_calls\": [{}]}}", calls.join(", "))
+    let calls: Vec<(String, String)> = calls.as_array().into_iter().flatten().filter_map(call).collect();
+    let calls: Vec<(&str, &str)> = calls.iter().map(|(name, arguments)| (name.as_str(), arguments.as_str())).collect();
+    form.write(&calls)
 }
