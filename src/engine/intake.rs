@@ -108,7 +108,7 @@ impl Intake {
         let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
         let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
         let sequence = Sequence {
-            want: want(&request.sampling),
+            want: want(&request),
             priority: request.priority,
             client: request.client,
             tenant: request.tenant,
