@@ -197,6 +197,13 @@ impl Tokenizer {
         ids
     }
 
+    /// The tokens of a text that goes on another: plain text all of it, without anything before or after.
+    pub fn encode_within(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        self.encode_part(text, Place::Within, &mut Merger::default(), &mut ids);
+        ids
+    }
+
     /// Appends the tokens of a text without special tokens.
     fn encode_part(&self, text: &str, place: Place, merger: &mut Merger, ids: &mut Vec<u32>) {
         match &self.kind {
