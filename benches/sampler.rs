@@ -5,10 +5,23 @@
 
 use std::time::{Duration, Instant};
 
-use sconce::engine::{request::SamplingParams, sampler::Sampler};
+use sconce::engine::{
+    request::{Dry, DynamicTemperature, Mirostat, MirostatVersion, SamplingParams, Xtc},
+    sampler::{Ask, Memory, Sampler, Texts},
+};
 
 const VOCABULARY: usize = 151_936;
 const TOKENS: u64 = 300;
+const HISTORY: usize = 8_192;
+
+/// Every token is a word.
+struct Words;
+
+impl Texts for Words {
+    fn bytes(&self, _: u32) -> &[u8] {
+        b" word"
+    }
+}
 
 fn main() {
     // Sums of uniform numbers: near enough to the bell that logits are.
@@ -25,22 +38,71 @@ fn main() {
 
     let mut sampler = Sampler::new(VOCABULARY);
     let free = SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, ..Default::default() };
+    let narrow = SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.95, ..free.clone() };
+    let mirostat = |version| Mirostat { version, tau: 5.0, eta: 0.1 };
+    let dry = Dry {
+        multiplier: 0.8,
+        base: 1.75,
+        allowed_length: 2,
+        breakers: ["\n", ":", "\"", "*"].map(String::from).to_vec(),
+        last_tokens: None,
+    };
+    let storyteller = SamplingParams {
+        top_n_sigma: 1.5,
+        xtc: Some(Xtc { probability: 0.5, threshold: 0.1 }),
+        dry: Some(dry.clone()),
+        ..free.clone()
+    };
+    // A history that repeats itself, as DRY and penalties look for.
+    let tokens: Vec<u32> = (0..HISTORY).map(|i| (i * i % 509) as u32).collect();
+    println!("a row of {VOCABULARY} after {HISTORY} tokens");
     for (name, params) in [
         ("greedy", SamplingParams { temperature: 0.0, ..free.clone() }),
         ("top-k 40, top-p 0.95", SamplingParams { temperature: 0.8, top_k: 40, top_p: 0.95, ..free.clone() }),
         ("min-p 0.05", SamplingParams { min_p: 0.05, ..free.clone() }),
         ("top-p 0.95", SamplingParams { top_p: 0.95, ..free.clone() }),
-        ("unfiltered", free),
+        ("unfiltered", free.clone()),
+        ("typical 0.95", SamplingParams { typical_p: 0.95, ..free.clone() }),
+        ("top-n-sigma 1", SamplingParams { top_n_sigma: 1.0, ..free.clone() }),
+        ("XTC", SamplingParams { xtc: Some(Xtc { probability: 1.0, threshold: 0.05 }), ..free.clone() }),
+        (
+            "dynamic temperature",
+            SamplingParams {
+                dynamic_temperature: Some(DynamicTemperature { range: 0.5, exponent: 1.0 }),
+                ..free.clone()
+            },
+        ),
+        ("mirostat 1", SamplingParams { mirostat: Some(mirostat(MirostatVersion::First)), ..free.clone() }),
+        ("mirostat 2", SamplingParams { mirostat: Some(mirostat(MirostatVersion::Second)), ..free.clone() }),
+        (
+            "penalties",
+            SamplingParams { repetition_penalty: 1.1, presence_penalty: 0.5, frequency_penalty: 0.1, ..narrow.clone() },
+        ),
+        ("DRY", SamplingParams { dry: Some(dry), ..narrow.clone() }),
+        ("DRY, sigma, min-p, XTC", SamplingParams { min_p: 0.02, temperature: 0.8, ..storyteller }),
     ] {
         let [peaked, flat] = [&peaked, &flat].map(|row| {
             let mut scratch = row.clone();
+            let mut memory = Memory::default();
             let mut time = |seed| {
+                scratch.copy_from_slice(row);
+                let ask = Ask { params: &params, tokens: &tokens, prompt_tokens: 0, seed, texts: &Words };
                 let start = Instant::now();
-                sampler.sample(&mut scratch, &params, &[1, 2, 3], seed).expect("the logits are numbers");
+                sampler.sample(&mut scratch, &ask, &mut memory).expect("the logits are numbers");
                 start.elapsed()
             };
             (0..TOKENS).map(&mut time).min().unwrap_or(Duration::ZERO).as_secs_f64() * 1e6
         });
         println!("{name:<22} peaked {peaked:>5.0} µs   flat {flat:>5.0} µs");
     }
+    let [peaked, flat] = [&peaked, &flat].map(|row| {
+        let mut time = || {
+            let start = Instant::now();
+            sampler.look(row, 20).expect("the logits are numbers");
+            let _ = sampler.logprobs(7);
+            start.elapsed()
+        };
+        (0..TOKENS).map(|_| time()).min().unwrap_or(Duration::ZERO).as_secs_f64() * 1e6
+    });
+    println!("{:<22} peaked {peaked:>5.0} µs   flat {flat:>5.0} µs", "20 log-probabilities");
 }

@@ -49,7 +49,7 @@ impl ApiError {
                 | RequestError::CacheExceeded { .. } => 400,
                 RequestError::QueueFull { .. } | RequestError::ShuttingDown => 503,
                 RequestError::QueueTimeout | RequestError::Timeout => 504,
-                RequestError::BadLogits | RequestError::Internal(_) => 500,
+                RequestError::BadLogits | RequestError::Grammar(_) | RequestError::Internal(_) => 500,
             },
         }
     }
@@ -86,6 +86,7 @@ impl ApiError {
                 RequestError::Timeout => "timeout",
                 RequestError::ShuttingDown => "shutting_down",
                 RequestError::BadLogits => "model_failed",
+                RequestError::Grammar(_) => "grammar_failed",
                 RequestError::Internal(_) => "internal_error",
             },
         }

@@ -7,11 +7,10 @@
 //! Sleeps on its inbox while there is nothing to compute. Invariant: `jobs` and the scheduler know the same sequences.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -22,14 +21,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::{
     batch::{Batch, Want},
+    choose::{Done, Row, Task, choose, rows},
     error::RequestError,
+    grammar::{Ahead, Masks, Progress},
     intake::Admissible,
     job::Job,
     kv_cache::KvCache,
-    models::{Best, Model, Outcome},
-    request::{FinishReason, Flow},
-    sampler::{BadLogits, Sampler},
-    scheduler::{Chunk, Sampled, Scheduler, Step},
+    models::{Model, Outcome},
+    request::{FinishReason, Flow, StopCause},
+    sampler::Sampler,
+    scheduler::{Sampled, Scheduler, Step},
     sequence::SeqId,
     stats::EngineStats,
     tokenizer::Tokenizer,
@@ -45,7 +46,9 @@ pub struct Executor {
     pub model: Box<dyn Model>,
     pub cache: KvCache,
     pub scheduler: Scheduler,
-    pub sampler: Sampler,
+    /// One for each thread that may sample.
+    pub samplers: Vec<Mutex<Sampler>>,
+    pub masks: Masks,
     pub tokenizer: Arc<Tokenizer>,
     pub stats: Arc<EngineStats>,
     pub inbox: Receiver<Admissible>,
@@ -140,9 +143,12 @@ impl Executor {
             return false;
         }
         let batch = self.scheduler.batch(&step, self.choices);
-        match self.forward(&batch) {
+        self.ask_masks(&step);
+        let computed = self.forward(&batch);
+        let ahead = self.masks.collect();
+        match computed {
             Ok(()) => {
-                let sampled = self.sample(&step, &batch);
+                let sampled = self.sample(&step, &batch, ahead);
                 let elapsed = started.elapsed();
                 self.scheduler.commit(&step, &sampled, elapsed);
                 self.stats.steps_total.add(1);
@@ -190,6 +196,15 @@ impl Executor {
         self.publish();
     }
 
+    /// What the sampled rows may choose from is worked out while the model computes them.
+    fn ask_masks(&mut self, step: &Step) {
+        for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
+            if let Some(constraint) = self.jobs.get_mut(&chunk.id).and_then(|job| job.constraint.take()) {
+                self.masks.ask(chunk.id, *constraint, &chunk.draft);
+            }
+        }
+    }
+
     /// Leaves what the batch wants in `self.outcome`.
     fn forward(&mut self, batch: &Batch) -> Result<(), String> {
         let (model, cache, outcome) = (&mut self.model, &mut self.cache, &mut self.outcome);
@@ -205,29 +220,40 @@ impl Executor {
         }
     }
 
-    /// The next tokens of every sequence that has some; those without usable logits fail.
-    fn sample(&mut self, step: &Step, batch: &Batch) -> Vec<Sampled> {
-        let Self { outcome, sampler, jobs, scheduler, stats, .. } = self;
-        let mut rows = rows(batch, outcome, self.model.spec().vocabulary);
+    /// The next tokens of every sequence that has some; those without usable logits fail, and those whose grammar does.
+    fn sample(&mut self, step: &Step, batch: &Batch, mut ahead: HashMap<SeqId, Result<Ahead, String>>) -> Vec<Sampled> {
+        let Self { outcome, samplers, jobs, scheduler, stats, tokenizer, model, .. } = self;
+        let mut rows = rows(batch, outcome, model.spec().vocabulary);
+        let mut tasks = Vec::new();
+        for chunk in step.chunks.iter().filter(|chunk| chunk.wanted_rows() > 0) {
+            let rows: Vec<Row> = rows.by_ref().take(chunk.wanted_rows()).collect();
+            let Some(sequence) = scheduler.sequence(chunk.id) else { continue };
+            // Each goes to a thread with all that is its own.
+            let Some(job) = jobs.remove(&chunk.id) else { continue };
+            let ahead = ahead.remove(&chunk.id).transpose();
+            tasks.push(Task { chunk, rows, tokens: &sequence.tokens, ahead, job });
+        }
         let mut sampled = Vec::new();
-        let mut bad = Vec::new();
-        for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
-            let rows: Vec<Row> = rows.by_ref().take(chunk.sampled_rows()).collect();
-            let (Some(job), Some(sequence)) = (jobs.get(&chunk.id), scheduler.sequence(chunk.id)) else { continue };
-            match follow(chunk, rows, &sequence.tokens, |row, tokens| row.choose(sampler, job, tokens)) {
+        let mut failed = Vec::new();
+        for Done { chunk, job, chosen } in choose(tasks, samplers, tokenizer, model.team()) {
+            jobs.insert(chunk.id, job);
+            match chosen {
+                Ok(tokens) if tokens.is_empty() => {}
                 Ok(tokens) => {
                     stats.drafted_tokens_total.add(chunk.draft.len());
                     stats.accepted_tokens_total.add(tokens.len() - 1);
                     sampled.push((chunk.id, tokens));
                 }
-                Err(BadLogits) => bad.push(chunk.id),
+                Err(error) => failed.push((chunk.id, error)),
             }
         }
         drop(rows);
-        for id in bad {
-            self.stats.bad_logits_total.add(1);
-            self.scheduler.discard(id);
-            self.fail(id, RequestError::BadLogits);
+        for (id, error) in failed {
+            if error == RequestError::BadLogits {
+                self.stats.bad_logits_total.add(1);
+                self.scheduler.discard(id);
+            }
+            self.fail(id, error);
         }
         sampled
     }
@@ -237,13 +263,24 @@ impl Executor {
         let now = Instant::now();
         for (id, tokens) in sampled {
             let Some(job) = self.jobs.get_mut(id) else { continue };
+            if let Some(sequence) = self.scheduler.sequence(*id) {
+                job.tell_prompt(&sequence.tokens[..job.prompt_tokens]);
+            }
+            if !job.wants_tokens {
+                self.finish(*id, FinishReason::Length);
+                continue;
+            }
             let before = job.generated_tokens;
             let stopped = job.push(tokens, now, &self.tokenizer);
             self.stats.generated_tokens_total.add(job.generated_tokens - before);
             if let Some(cause) = stopped {
                 self.finish(*id, FinishReason::Stop(cause));
+            } else if job.progress == Progress::Complete {
+                self.finish(*id, FinishReason::Stop(StopCause::Complete));
             } else if self.scheduler.sequence(*id).is_none_or(|s| s.tokens.len() >= s.tokens_max) {
                 self.finish(*id, FinishReason::Length);
+            } else if let Some(constraint) = &mut job.constraint {
+                self.scheduler.foretell(*id, || constraint.forced());
             }
         }
     }
@@ -289,58 +326,6 @@ impl Executor {
             admissible.job.caller.fail(RequestError::ShuttingDown);
         }
     }
-}
-
-/// What the model gave for one sampled row.
-enum Row<'a> {
-    Best(Best),
-    Logits(&'a mut [f32]),
-}
-
-impl Row<'_> {
-    /// The token after `tokens`.
-    fn choose(self, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
-        match self {
-            Row::Best(best) if best.logit.is_finite() => Ok(best.token),
-            Row::Best(_) => Err(BadLogits),
-            Row::Logits(logits) => sampler.sample(logits, &job.sampling, tokens, job.seed),
-        }
-    }
-}
-
-/// The sampled rows of a batch, in order.
-fn rows<'a>(batch: &'a Batch, outcome: &'a mut Outcome, vocabulary: usize) -> impl Iterator<Item = Row<'a>> {
-    let mut best = outcome.best.iter().copied();
-    let mut logits = outcome.logits.chunks_exact_mut(vocabulary);
-    batch.sampled.iter().filter_map(move |(_, want)| match want {
-        Want::Best => best.next().map(Row::Best),
-        Want::Logits => logits.next().map(Row::Logits),
-    })
-}
-
-/// What a chunk brings after `tokens`: a token from its first sampled row and, as long as the draft has just that token, one
-/// from the row after it. Each is chosen as if there were no draft: with the tokens before it, and none of a wrong guess.
-fn follow(
-    chunk: &Chunk,
-    rows: Vec<Row>,
-    tokens: &[u32],
-    mut choose: impl FnMut(Row, &[u32]) -> Result<u32, BadLogits>,
-) -> Result<Vec<u32>, BadLogits> {
-    let mut tokens = Cow::Borrowed(tokens);
-    let mut chosen = Vec::with_capacity(rows.len());
-    for (i, row) in rows.into_iter().enumerate() {
-        match choose(row, &tokens) {
-            Ok(token) => chosen.push(token),
-            // A guess that can't be checked is not taken.
-            Err(_) if i > 0 => break,
-            Err(bad) => return Err(bad),
-        }
-        if chunk.draft.get(i) != chosen.last() {
-            break;
-        }
-        tokens.to_mut().extend(chosen.last());
-    }
-    Ok(chosen)
 }
 
 /// Marks the engine unhealthy when its thread ends, by a panic too.

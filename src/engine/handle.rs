@@ -18,6 +18,7 @@ use super::{
     config::EngineConfig,
     error::RequestError,
     executor::Executor,
+    grammar::{Compiler, Masks},
     intake::{Intake, Submission},
     job::{Caller, Ticket},
     kv_cache::KvCache,
@@ -27,6 +28,7 @@ use super::{
     sampler::Sampler,
     scheduler::Scheduler,
     stats::EngineStats,
+    team::Team,
     tokenizer::Tokenizer,
 };
 
@@ -78,6 +80,7 @@ struct Inner {
     context: usize,
     queue_max: usize,
     tokenizer: Arc<Tokenizer>,
+    grammars: Compiler,
     stats: Arc<EngineStats>,
     /// `None` once the engine is shutting down.
     submissions: Mutex<Option<Sender<Submission>>>,
@@ -137,11 +140,14 @@ impl Engine {
             submissions,
             admissible: admit,
         };
+        let threads = model.team().map_or(1, Team::threads);
+        let samplers = (0..threads).map(|_| Mutex::new(Sampler::new(vocabulary))).collect();
         let executor = Executor {
             model,
             cache,
             scheduler: Scheduler::new(&config, blocks),
-            sampler: Sampler::new(vocabulary),
+            samplers,
+            masks: Masks::new(),
             tokenizer: Arc::clone(&tokenizer),
             stats: Arc::clone(&stats),
             inbox,
@@ -170,6 +176,7 @@ impl Engine {
             spec,
             context,
             queue_max: config.queue_max,
+            grammars: Compiler::new(&tokenizer),
             tokenizer,
             stats,
             submissions: Mutex::new(Some(submit)),
@@ -240,6 +247,11 @@ impl Engine {
 
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.0.tokenizer
+    }
+
+    /// Compiles grammars for requests to this engine.
+    pub fn grammars(&self) -> &Compiler {
+        &self.0.grammars
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod blocks;
 pub mod chat_template;
+mod choose;
 pub mod config;
 pub mod detokenizer;
 pub mod device;
@@ -16,6 +17,7 @@ mod executor;
 #[cfg(test)]
 mod fake;
 pub mod gguf;
+pub mod grammar;
 mod handle;
 pub mod hf;
 mod intake;

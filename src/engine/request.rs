@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::RequestError;
 pub use super::prefix::Tenant;
+use super::{error::RequestError, grammar::Grammar};
 
 /// A prompt as the caller has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,8 +166,7 @@ pub enum Filter {
 
 impl Filter {
     /// Of requests that set none but these: what is likely is judged at the temperature.
-    pub const USUAL: [Self; 6] =
-        [Self::Penalties, Self::Dry, Self::Temperature, Self::TopK, Self::MinP, Self::TopP];
+    pub const USUAL: [Self; 6] = [Self::Penalties, Self::Dry, Self::Temperature, Self::TopK, Self::MinP, Self::TopP];
 
     /// llama.cpp's: what is likely is judged at temperature 1, which comes last.
     pub const WIDE: [Self; 9] = [
@@ -224,6 +223,10 @@ pub struct GenerateRequest {
     /// ones as `logprobs` says. Then `max_tokens` may be 0 and the prompt is computed all the same, nothing of it taken
     /// from the cache.
     pub prompt_logprobs: bool,
+    /// The answer follows this grammar; thoughts before it do not.
+    pub grammar: Option<Grammar>,
+    /// Thoughts before the answer, if there are any: where they end and how long they may be.
+    pub thinking: Option<Thinking>,
     /// Special tokens whose spelling is part of the text, as where a model marks its tool calls with them.
     pub visible: Vec<u32>,
     /// Higher runs first; preempted last.
@@ -236,6 +239,19 @@ pub struct GenerateRequest {
     pub client: Option<ClientKey>,
     /// Whose cache it may use and adds to; `None`: the one of all who don't say.
     pub tenant: Option<Tenant>,
+}
+
+/// How a model marks its thoughts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thinking {
+    /// The tokens that begin thoughts.
+    pub open: Vec<u32>,
+    /// The tokens that end them; where there are none, thoughts are not known.
+    pub close: Vec<u32>,
+    /// The prompt has begun them. Else the model may, with its first tokens.
+    pub begun: bool,
+    /// After so many tokens of thought they are ended.
+    pub tokens_max: Option<usize>,
 }
 
 /// Tells clients from one another. Two with the same key share one share.
@@ -257,6 +273,8 @@ impl GenerateRequest {
             ignore_eos: false,
             logprobs: None,
             prompt_logprobs: false,
+            grammar: None,
+            thinking: None,
             visible: Vec::new(),
             priority: 0,
             queue_timeout: Self::QUEUE_TIMEOUT,
@@ -284,6 +302,8 @@ pub enum StopCause {
     Token(u32),
     /// The stop string of this index in the request.
     Text(usize),
+    /// The grammar allows nothing more.
+    Complete,
 }
 
 /// A token and how likely it was, by the model's own distribution: before bias, penalties and temperature.

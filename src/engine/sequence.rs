@@ -3,7 +3,7 @@
 //! There are no modes: a prompt being processed, a stream being generated and a preempted sequence being recomputed
 //! differ only in how many of their tokens are not computed yet.
 
-use std::{cmp::Reverse, time::Instant};
+use std::{cmp::Reverse, ops::Range, time::Instant};
 
 use super::{
     batch::Want,
@@ -29,6 +29,8 @@ pub struct Sequence {
     pub tokens_max: usize,
     /// What is asked of the rows that it is continued from.
     pub want: Want,
+    /// Positions of prompt tokens whose logits are wanted too and have not been had; all of them are computed, none found.
+    pub unscored: Range<usize>,
     /// Higher runs first and is preempted last.
     pub priority: i32,
     /// Who shares its turns.
@@ -44,6 +46,8 @@ pub struct Sequence {
     pub expires: Option<Instant>,
     /// `None`: nothing is guessed for it.
     pub speculation: Option<Speculation>,
+    /// What must follow its tokens, as far as a grammar tells: a draft that is right.
+    pub foretold: Vec<u32>,
     /// Its reader is behind: it gets no rows.
     pub parked: bool,
     /// The how manieth it was to be admitted for the first time; `None` before.
@@ -70,6 +74,7 @@ impl Sequence {
             tokens: prompt,
             tokens_max,
             want: Want::Logits,
+            unscored: 0..0,
             priority: 0,
             client: None,
             tenant: None,
@@ -77,6 +82,7 @@ impl Sequence {
             deadline: None,
             expires: None,
             speculation: None,
+            foretold: Vec::new(),
             parked: false,
             admission: None,
             computed: 0,
@@ -126,6 +132,7 @@ impl Sequence {
 
     /// It has got these tokens more.
     pub fn extend(&mut self, tokens: &[u32]) {
+        self.foretold.clear();
         for &token in tokens {
             self.tokens.push(token);
             if let Some(speculation) = &mut self.speculation {
@@ -173,7 +180,7 @@ impl Sequence {
     /// tokens, for somebody must compute that one's logits.
     pub fn next_shareable(&self) -> Option<usize> {
         let index = self.blocks.len();
-        let whole = self.computed == index * BLOCK_TOKENS;
+        let whole = self.computed == index * BLOCK_TOKENS && self.unscored.is_empty();
         (whole && (index + 1) * BLOCK_TOKENS < self.tokens.len()).then_some(index)
     }
 }

@@ -210,6 +210,7 @@ impl Client {
                     text.push_str(&new);
                     token_ids.extend(ids);
                 }
+                Event::Prompt { .. } => {}
                 Event::Finished { reason, usage, timeline } => {
                     check_timeline(&timeline);
                     break Ok((reason, usage));

@@ -54,7 +54,8 @@ impl Repetitions {
         for (seen, &token) in (1..).zip(window.iter().rev()) {
             self.text.extend(texts.bytes(token).iter().rev());
             ends.push(self.text.len());
-            let known = if seen == window.len() { self.text.len() } else { (self.text.len() + 1).saturating_sub(length_max) };
+            let known =
+                if seen == window.len() { self.text.len() } else { (self.text.len() + 1).saturating_sub(length_max) };
             for at in checked..known {
                 let rest = &self.text[at..];
                 if breakers.iter().any(|breaker| is_reversed(breaker.as_bytes(), rest)) {

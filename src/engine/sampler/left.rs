@@ -106,6 +106,12 @@ impl<'a> Left<'a> {
         }
     }
 
+    /// Whether all that is left of the row is among some tokens.
+    pub fn is_within(&self, tokens: impl Fn(u32) -> bool) -> bool {
+        let mut left = (0..).zip(&*self.row).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
+        left.all(|(token, _)| tokens(token))
+    }
+
     /// Multiplies all logits.
     pub fn scale(&mut self, factor: f32) {
         if self.listed {
@@ -198,8 +204,7 @@ impl<'a> Left<'a> {
         // As far below as the best is above at least, for it may be the farthest that is kept.
         let mirrored = (2.0 * centre - f64::from(whole.max)) as f32 - SLACK;
         self.keep_from(whole.least_for(kept).min(mirrored))?;
-        let nearness =
-            |token: Candidate| Candidate { logit: -(f64::from(token.logit) - centre).abs() as f32, ..token };
+        let nearness = |token: Candidate| Candidate { logit: -(f64::from(token.logit) - centre).abs() as f32, ..token };
         let cut = self.nucleus(whole, kept, nearness);
         self.space.tokens.retain(|token| nearness(*token).rank(&cut).is_le());
         Ok(())

@@ -18,12 +18,15 @@ pub fn draw(
     let (tau, eta) = (f64::from(mirostat.tau), f64::from(mirostat.eta));
     let surprise_max = memory.surprise_max.unwrap_or(2.0 * tau);
     match mirostat.version {
-        MirostatVersion::First => left.keep_best(cut(left.best(SLOPE_TOKENS)?, surprise_max, vocabulary))?,
+        MirostatVersion::First => {
+            let k = cut(left.best(SLOPE_TOKENS)?, surprise_max, vocabulary);
+            left.keep_best(k)?;
+        }
         MirostatVersion::Second => {
             let whole = left.whole()?;
             // A surprise of at most so many bits, and the best token in any case.
             let least = f64::from(whole.max) + whole.spread.weight.ln() - surprise_max * std::f64::consts::LN_2;
-            left.keep_from((least as f32).min(whole.max))?;
+            if least as f32 <= whole.max { left.keep_from(least as f32)? } else { left.keep_best(1)? }
         }
     }
     let (token, probability) = left.draw(chance)?;

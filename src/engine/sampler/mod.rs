@@ -36,7 +36,7 @@ mod textbook;
 
 use super::{
     batch::Want,
-    request::{Filter, GenerateRequest, SamplingParams, TokenLogprobs},
+    request::{Filter, SamplingParams, TokenLogprobs},
     tokenizer::Tokenizer,
 };
 use chance::uniform;
@@ -56,10 +56,9 @@ const RUNS_OF_FEW: usize = 192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadLogits;
 
-/// What a request needs of a row: nobody looks at all logits to find the largest.
-pub fn want(request: &GenerateRequest) -> Want {
-    let params = &request.sampling;
-    let plain = params.logit_bias.is_empty() && !params.filters().any(is_edit) && request.logprobs.is_none();
+/// What a request with these parameters needs of a row: nobody looks at all logits to find the largest.
+pub fn want(params: &SamplingParams) -> Want {
+    let plain = params.logit_bias.is_empty() && !params.filters().any(is_edit);
     if plain && is_greedy(params) { Want::Best } else { Want::Logits }
 }
 

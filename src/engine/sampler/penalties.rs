@@ -43,10 +43,14 @@ impl Tally {
 
 /// Adds the request's biases.
 pub fn bias(left: &mut Left, biases: &[(u32, f32)]) {
-    for &(token, bias) in biases.iter().filter(|(_, bias)| *bias > BAN) {
+    let (banned, biased): (Vec<_>, Vec<_>) = biases.iter().copied().partition(|(_, bias)| *bias <= BAN);
+    for (token, bias) in biased {
         left.edit(token, |logit| logit + bias);
     }
-    left.exclude(biases.iter().filter(|(_, bias)| *bias <= BAN).map(|(token, _)| *token));
+    // Where a grammar allows nothing but what is banned, the grammar is kept.
+    if !banned.is_empty() && !left.is_within(|token| banned.iter().any(|(banned, _)| *banned == token)) {
+        left.exclude(banned.iter().map(|(token, _)| *token));
+    }
 }
 
 /// The repetition penalty, then presence and frequency penalties.
