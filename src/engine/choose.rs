@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, TryLockError},
 };
 
 use super::{
@@ -70,7 +70,13 @@ pub fn choose<'a>(
     let work = |index: usize| {
         let mut place = places[index].lock().unwrap_or_else(PoisonError::into_inner);
         // A thread holds one at a time, so one is free. It may be any, for it remembers nothing.
-        let free = || samplers.iter().find_map(|sampler| sampler.try_lock().ok());
+        let free = || {
+            samplers.iter().find_map(|sampler| match sampler.try_lock() {
+                Ok(sampler) => Some(sampler),
+                Err(TryLockError::Poisoned(sampler)) => Some(sampler.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            })
+        };
         if let Some(mut sampler) = std::iter::repeat_with(free).flatten().next() {
             place.1 = place.0.take().map(|task| task.done(&mut sampler, tokenizer));
         }

@@ -264,7 +264,8 @@ impl Executor {
         for (id, tokens) in sampled {
             let Some(job) = self.jobs.get_mut(id) else { continue };
             if let Some(sequence) = self.scheduler.sequence(*id) {
-                job.tell_prompt(&sequence.tokens[..job.prompt_tokens]);
+                job.cached_tokens = sequence.cached_tokens;
+                job.start(&sequence.tokens);
             }
             if !job.wants_tokens {
                 self.finish(*id, FinishReason::Length);

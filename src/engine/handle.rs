@@ -255,7 +255,7 @@ impl Engine {
     }
 }
 
-/// A generation parks when this many events wait to be read; a step adds two at most.
+/// A generation parks when this many events wait to be read; a step adds three at most.
 const EVENTS_PARK: usize = 64;
 const EVENTS_MAX: usize = EVENTS_PARK + 4;
 

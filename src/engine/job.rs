@@ -10,7 +10,9 @@ use super::{
     detokenizer::{Pushed, TextStream},
     error::RequestError,
     grammar::{Ahead, Allowed, Constraint, Progress},
-    request::{Event, FinishReason, Flow, SamplingParams, Sink, StopCause, Timeline, TokenLogprobs, Usage},
+    request::{
+        Event, FinishReason, Flow, SamplingParams, ScoredPrompt, Sink, StopCause, Timeline, TokenLogprobs, Usage,
+    },
     sampler::{Ask, BadLogits, Memory, Sampler},
     stats::EngineStats,
     tokenizer::Tokenizer,
@@ -185,10 +187,13 @@ impl Job {
         Ok(())
     }
 
-    /// Tells how likely the prompt was, if that is asked for and has not been told.
-    pub fn tell_prompt(&mut self, prompt: &[u32]) {
-        if let Some(logprobs) = self.scores.take() {
-            self.caller.tell(Event::Prompt { token_ids: prompt.to_vec(), logprobs });
+    /// Before the first token, tells that the prompt has been computed: the first of `tokens`.
+    pub fn start(&mut self, tokens: &[u32]) {
+        if self.generated_tokens == 0 {
+            let Self { prompt_tokens, cached_tokens, .. } = *self;
+            let prompt = || tokens.iter().take(prompt_tokens).copied().collect();
+            let scored = self.scores.take().map(|logprobs| ScoredPrompt { token_ids: prompt(), logprobs });
+            self.caller.tell(Event::Started { prompt_tokens, cached_tokens, scored });
         }
     }
 

@@ -219,9 +219,9 @@ pub struct GenerateRequest {
     /// Tell each token's log-probability, and those of so many of the most likely ones.
     /// At most [`Self::LOGPROBS_MAX`].
     pub logprobs: Option<usize>,
-    /// Tell the prompt's tokens as well, by one [`Event::Prompt`] before the first piece, with as many of the most likely
-    /// ones as `logprobs` says. Then `max_tokens` may be 0 and the prompt is computed all the same, nothing of it taken
-    /// from the cache.
+    /// Tell how likely the prompt's tokens are as well, with [`Event::Started`]; with as many of the most likely ones as
+    /// `logprobs` says. Then `max_tokens` may be 0 and the prompt is computed all the same, nothing of it taken from the
+    /// cache.
     pub prompt_logprobs: bool,
     /// The answer follows this grammar; thoughts before it do not.
     pub grammar: Option<Grammar>,
@@ -321,6 +321,14 @@ impl TokenLogprobs {
     pub const NEVER: f32 = -9999.0;
 }
 
+/// A prompt and how likely it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredPrompt {
+    pub token_ids: Vec<u32>,
+    /// Of each token but the first, which nothing comes before.
+    pub logprobs: Vec<TokenLogprobs>,
+}
+
 /// What a request has cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -340,14 +348,16 @@ pub struct Timeline {
     pub preemptions: u32,
 }
 
-/// What the engine tells a caller, in this order: `Prompt` if asked for, any number of `Piece`, then exactly one of
-/// `Finished` or `Failed`.
+/// What the engine tells a caller, in this order: `Started` and any number of `Piece`, then exactly one of `Finished` or
+/// `Failed`; those may come without the others.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The tokens of the prompt, and of each but the first how likely it was.
-    Prompt {
-        token_ids: Vec<u32>,
-        logprobs: Vec<TokenLogprobs>,
+    /// The prompt has been computed: the first token is there.
+    Started {
+        prompt_tokens: usize,
+        cached_tokens: usize,
+        /// If the request asks for it.
+        scored: Option<ScoredPrompt>,
     },
     /// New text and the tokens it came from. Text is whole UTF-8; tokens whose bytes are held back (an unfinished
     /// character, a possible stop string) come with the piece that releases them.
