@@ -1,6 +1,7 @@
 //! Tests of the whole engine, from submission to the last event.
 
 mod reuse;
+mod scores;
 mod stage;
 
 use std::{sync::atomic::Ordering, thread, time::Duration};
