@@ -17,8 +17,8 @@ pub enum ApiError {
     Unsupported { param: String, message: String },
     /// What the answer is to look like, as `param` says it, can't be had.
     Grammar { param: &'static str, error: GrammarError },
-    /// The engine refused or failed.
-    Engine(RequestError),
+    /// The engine refused or failed; where the prompt is to blame, `param` is the field that it came in.
+    Engine { error: RequestError, param: &'static str },
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
     /// Nothing is served under this name.
@@ -44,6 +44,14 @@ impl ApiError {
         Self::Unsupported { param: param.into(), message: message.into() }
     }
 
+    /// The same, where the prompt came in this field.
+    pub fn about(self, param: &'static str) -> Self {
+        match self {
+            Self::Engine { error, .. } => Self::Engine { error, param },
+            other => other,
+        }
+    }
+
     /// `error` is about what `param` asks for.
     pub fn grammar(param: &'static str, error: GrammarError) -> Self {
         if let GrammarError::Internal(why) = &error {
@@ -65,7 +73,7 @@ impl ApiError {
             Self::Misdirected { .. } => 421,
             Self::Busy | Self::Loading | Self::NotLoaded { .. } | Self::NoRoom { .. } => 503,
             Self::Refused { status, .. } => *status,
-            Self::Engine(error) => match error {
+            Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt
                 | RequestError::ContextExceeded { .. }
                 | RequestError::UnknownToken { .. }
@@ -106,7 +114,7 @@ impl ApiError {
                 500.. => "internal_error",
                 _ => "bad_request",
             },
-            Self::Engine(error) => match error {
+            Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt => "empty_prompt",
                 RequestError::ContextExceeded { .. } => "context_length_exceeded",
                 RequestError::UnknownToken { .. } => "unknown_token",
@@ -128,12 +136,14 @@ impl ApiError {
             Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param),
             Self::Grammar { param, error: GrammarError::Invalid { .. } } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
-            Self::Engine(
-                RequestError::EmptyPrompt
-                | RequestError::ContextExceeded { .. }
-                | RequestError::UnknownToken { .. }
-                | RequestError::CacheExceeded { .. },
-            ) => Some("prompt"),
+            Self::Engine {
+                error:
+                    RequestError::EmptyPrompt
+                    | RequestError::ContextExceeded { .. }
+                    | RequestError::UnknownToken { .. }
+                    | RequestError::CacheExceeded { .. },
+                param,
+            } => Some(param),
             _ => None,
         }
     }
@@ -144,8 +154,8 @@ impl ApiError {
             Self::Busy | Self::Loading | Self::Grammar { error: GrammarError::Busy, .. } => Some(1),
             Self::NotLoaded { retry_after_seconds, .. } => Some(*retry_after_seconds),
             Self::NoRoom { .. } => Some(5),
-            Self::Engine(RequestError::QueueFull { .. }) => Some(2),
-            Self::Engine(RequestError::ShuttingDown) => Some(5),
+            Self::Engine { error: RequestError::QueueFull { .. }, .. } => Some(2),
+            Self::Engine { error: RequestError::ShuttingDown, .. } => Some(5),
             _ => None,
         }
     }
@@ -166,8 +176,8 @@ impl fmt::Display for ApiError {
             Self::Grammar { error: GrammarError::Internal(_), .. } => f.write_str("internal error"),
             Self::Grammar { error, .. } => error.fmt(f),
             // The reason of an internal error is for the log, not for the client.
-            Self::Engine(RequestError::Internal(_)) => f.write_str("internal error"),
-            Self::Engine(error) => error.fmt(f),
+            Self::Engine { error: RequestError::Internal(_), .. } => f.write_str("internal error"),
+            Self::Engine { error, .. } => error.fmt(f),
             Self::Misdirected { host } => write!(
                 f,
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
@@ -203,6 +213,6 @@ impl From<RequestError> for ApiError {
         if let RequestError::Internal(why) = &error {
             log::error!("the engine failed a request: {why}");
         }
-        Self::Engine(error)
+        Self::Engine { error, param: "prompt" }
     }
 }

@@ -29,7 +29,7 @@ pub const ROUTES: &[Route] = &[
     post("/decode", native::decode),
     // OpenAI's
     get("/v1/models", openai::models),
-    get("/v1/models/{id}", openai::model),
+    get("/v1/models/{*id}", openai::model),
     post("/v1/chat/completions", openai::chat),
     post("/v1/completions", openai::completions),
 ];

@@ -23,10 +23,10 @@ use crate::{
         Engine, EngineConfig, StartError, aside,
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
-        gguf::{Gguf, TensorType},
+        gguf::{Gguf, Tensor, TensorType},
         kernels::matmul::Kind,
         kv_cache::KvType,
-        models::{self, LoadError, LoadOptions, Model, Source, Spec},
+        models::{self, LoadError, LoadOptions, Model, Source, Spec, layout},
         team,
         tokenizer::{Markup, Special, Tokenizer},
     },
@@ -168,11 +168,20 @@ pub fn read(
 }
 
 impl Opened {
-    /// Memory that [`read`] takes at most: packed weights, and the largest tensor as it is read.
+    /// About the memory that [`read`] takes: packed weights, and the most that is held while one more is packed.
     pub fn memory_needed(&self) -> u64 {
         let packed: u64 = self.kept().map(|(dtype, bytes)| Kind::packed_bytes(dtype, bytes)).sum();
-        let largest = self.source.tensors().map(|tensor| tensor.bytes as u64).max();
-        packed + largest.unwrap_or(0)
+        let in_work = self.source.tensors().map(|tensor| self.in_work(&tensor)).max();
+        packed + in_work.unwrap_or(0)
+    }
+
+    /// What is held until a tensor is packed: its bytes as they were read, beside them what they are quantised to, and for
+    /// an up its gate, which waits to be packed with it.
+    fn in_work(&self, tensor: &Tensor) -> u64 {
+        let (dtype, bytes) = self.kept_of(tensor);
+        let quantised = if dtype == tensor.dtype { 0 } else { bytes };
+        let gate = layout::gate_of(tensor.name).and_then(|gate| self.source.tensor(&gate));
+        tensor.bytes as u64 + quantised + gate.map_or(0, |gate| self.kept_of(&gate).1)
     }
 
     /// What is known of the model before it is loaded.
@@ -206,10 +215,12 @@ impl Opened {
 
     /// What each tensor is kept as, and the bytes of that.
     fn kept(&self) -> impl Iterator<Item = (TensorType, u64)> {
-        self.source.tensors().map(|tensor| {
-            let (dtype, bytes) = self.quantize.map_or((tensor.dtype, tensor.bytes), |quantize| quantize.kept(&tensor));
-            (dtype, bytes as u64)
-        })
+        self.source.tensors().map(|tensor| self.kept_of(&tensor))
+    }
+
+    fn kept_of(&self, tensor: &Tensor) -> (TensorType, u64) {
+        let (dtype, bytes) = self.quantize.map_or((tensor.dtype, tensor.bytes), |quantize| quantize.kept(tensor));
+        (dtype, bytes as u64)
     }
 }
 
@@ -324,11 +335,49 @@ pub fn count(n: u64) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::engine::gguf::GgufWriter;
 
     /// The embedded model on one thread.
     pub fn demo() -> Box<dyn Model> {
         let source = Gguf::from_static(demo::MODEL).unwrap().into();
         models::load(&source, LoadOptions::new(NonZeroUsize::MIN)).unwrap()
+    }
+
+    /// Sixteen-bit matrices of 256 inputs, with a norm and a matrix that is quantised already.
+    fn opened(vocabulary: usize, quantize: Option<models::Quantize>) -> Opened {
+        let bytes = vec![0; 2 * 256 * vocabulary.max(96)];
+        let mut file = GgufWriter::new();
+        let mut matrix = |name, dtype, rows: usize, bytes_per_row| {
+            file.tensor(name, dtype, &[rows, 256], &bytes[..rows * bytes_per_row]);
+        };
+        matrix("token_embd.weight", TensorType::F16, vocabulary, 512);
+        matrix("blk.0.ffn_gate.weight", TensorType::F16, 96, 512);
+        matrix("blk.0.ffn_up.weight", TensorType::F16, 96, 512);
+        matrix("blk.0.attn_q.weight", TensorType::Q8_0, 32, 272);
+        file.tensor("output_norm.weight", TensorType::F32, &[256], &bytes[..1024]);
+        let source = Gguf::from_bytes(file.to_bytes()).unwrap().into();
+        Opened { source, quantize, ..open(&ModelConfig::demo()).unwrap() }
+    }
+
+    #[test]
+    fn memory_while_loading() {
+        let check = |vocabulary, quantize, packed: [u64; 3], in_work: u64, weights_type| {
+            let opened = opened(vocabulary, quantize);
+            // The norm's floats and the 8 bits stay as they are.
+            let others = 1024 + 8704;
+            assert_eq!(opened.memory_needed(), packed.iter().sum::<u64>() + others + in_work, "{quantize:?}");
+            assert_eq!(opened.weights_type(), weights_type, "{quantize:?}");
+        };
+        let (q8_0, q4_k) = (Some(models::Quantize::Q8_0), Some(models::Quantize::Q4K));
+        // Gate and up are packed together: both are held, the up in both forms if it is quantised.
+        check(64, None, [32_768, 49_152, 49_152], 2 * 49_152, "f16");
+        check(64, q8_0, [17_408, 26_112, 26_112], 26_112 + 49_152 + 26_112, "q8_0");
+        // Packed, blocks of four bits take 2,368 bytes where a file has 2,304, those of the table 3,392 and 3,360.
+        check(64, q4_k, [13_568, 14_208, 14_208], 13_824 + 49_152 + 13_824, "q4_K");
+        // A large table outweighs them.
+        check(640, None, [327_680, 49_152, 49_152], 327_680, "f16");
+        check(640, q8_0, [174_080, 26_112, 26_112], 327_680 + 174_080, "q8_0");
+        check(640, q4_k, [135_680, 14_208, 14_208], 327_680 + 134_400, "q6_K");
     }
 
     #[test]

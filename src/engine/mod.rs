@@ -15,7 +15,7 @@ pub mod dialect;
 pub mod error;
 mod executor;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod gguf;
 pub mod grammar;
 mod handle;

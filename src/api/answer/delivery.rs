@@ -43,6 +43,8 @@ pub enum Mode {
 pub struct Setting {
     pub mode: Mode,
     pub family: Family,
+    /// The field that the prompt came in.
+    pub param: &'static str,
     pub endpoint: Endpoint,
     pub metrics: Arc<Metrics>,
     pub ping_interval: Duration,
@@ -196,7 +198,9 @@ impl Delivery {
     /// The answer breaks off, or never begins.
     pub fn fail(&self, error: ApiError) {
         let mut inner = self.lock();
+        let error = error.about(self.setting.param);
         self.setting.metrics.on_failed();
+        inner.model = None;
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
@@ -279,6 +283,8 @@ impl Delivery {
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
                 let begun = Begun { model: &**model, prompt_tokens, cached_tokens };
                 let body = wire.whole(&begun, choices, &total);
+                // Given back before the client knows: its next request may be for a model that needs the room.
+                inner.model = None;
                 // To a client that has gone nothing is answered.
                 let status = if responder.is_closed() { 499 } else { 200 };
                 self.setting.metrics.on_answer(self.setting.endpoint, status);
@@ -286,6 +292,7 @@ impl Delivery {
             }
             State::Streaming(mut frames) => {
                 inner.wire.finish(&total, &mut frames);
+                inner.model = None;
                 frames.close();
             }
             State::Done => {}

@@ -408,8 +408,8 @@ mod tests {
     fn the_page_says_what_happened() {
         let page = sample_page();
         for line in [
-            "sconce_requests_total{endpoint=\"/generate\",status=\"200\"} 1",
-            "sconce_requests_total{endpoint=\"/generate\",status=\"other\"} 1",
+            "sconce_requests_total{endpoint=\"/\",status=\"200\"} 1",
+            "sconce_requests_total{endpoint=\"/\",status=\"other\"} 1",
             "sconce_generations_total{reason=\"length\"} 1",
             "sconce_generations_total{reason=\"failed\"} 1",
             "sconce_generated_tokens_total 3",

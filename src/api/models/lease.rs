@@ -61,7 +61,7 @@ impl Backend for Lease {
         let left = |timeout: Duration| timeout.saturating_sub(waited);
         request.queue_timeout = left(request.queue_timeout);
         request.timeout = request.timeout.map(left);
-        self.backend.submit(request, Box::new(HeldSink { sink, _hold: Arc::clone(&self.hold) }));
+        self.backend.submit(request, Box::new(HeldSink { sink, hold: Some(Arc::clone(&self.hold)) }));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
@@ -97,11 +97,10 @@ impl Backend for Lease {
     }
 }
 
-/// A generation's sink, and what it holds.
+/// A generation's sink, and what it holds until its end.
 struct HeldSink {
-    /// Dropped first: who hears of its end finds the model still counted, never the other way round.
     sink: Box<dyn Sink>,
-    _hold: Arc<Hold>,
+    hold: Option<Arc<Hold>>,
 }
 
 impl Sink for HeldSink {
@@ -110,6 +109,10 @@ impl Sink for HeldSink {
     }
 
     fn on_event(&mut self, event: Event) {
+        // Given back first: a client that has read its answer may ask for a model that needs the room.
+        if matches!(event, Event::Finished { .. } | Event::Failed(_)) {
+            self.hold = None;
+        }
         self.sink.on_event(event);
     }
 }

@@ -82,7 +82,7 @@ struct Inner {
 struct Slot {
     entry: Entry,
     resident: Option<Resident>,
-    /// It was loaded, or needs not be for the server to be ready.
+    /// It is to be loaded for the server to be ready, and has not been yet.
     awaited: bool,
     loads: u64,
     failures: u64,
@@ -358,15 +358,16 @@ impl Shared {
                     inner.machine.loaded(id, bytes, now);
                 });
             }
-            Err(why) => {
-                log::error!("{name} can't be loaded: {why}");
-                self.act(|inner, now| {
-                    if let Some(slot) = inner.slots.get_mut(&id) {
-                        slot.failures += 1;
+            Err(why) => self.act(|inner, now| {
+                if let Some(slot) = inner.slots.get_mut(&id) {
+                    // The first time whoever waits for it says so.
+                    if !slot.awaited || slot.failures > 0 {
+                        log::error!("{name} can't be loaded: {why}");
                     }
-                    inner.machine.failed(id, why, now);
-                });
-            }
+                    slot.failures += 1;
+                }
+                inner.machine.failed(id, why, now);
+            }),
         }
     }
 
