@@ -215,7 +215,7 @@ mod tests {
 
         fn on_event(&mut self, event: Event) {
             match event {
-                Event::Piece { .. } => {}
+                Event::Started { .. } | Event::Piece { .. } => {}
                 Event::Finished { usage, .. } => self.0.send(usage.completion_tokens).unwrap(),
                 Event::Failed(error) => panic!("{error}"),
             }

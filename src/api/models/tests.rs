@@ -29,6 +29,7 @@ struct Hand {
 impl Hand {
     fn new() -> Self {
         let ((tell, outcomes), (begun, begins)) = (unbounded(), unbounded());
+        Self { toy: Arc::new(Toy { outcomes: Mutex::new(outcomes), begun }), tell, begins }
     }
 
     /// Loads as often as it is asked to.
