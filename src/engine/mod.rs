@@ -12,6 +12,7 @@ pub mod config;
 pub mod detokenizer;
 pub mod device;
 pub mod dialect;
+pub mod encoder;
 pub mod error;
 mod executor;
 #[cfg(test)]
