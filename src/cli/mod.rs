@@ -11,6 +11,7 @@ mod args;
 mod bench;
 mod catalog;
 mod check;
+mod encoder;
 mod fingerprint;
 mod generate;
 mod load;

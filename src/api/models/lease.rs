@@ -13,6 +13,7 @@ use crate::{
     },
     engine::{
         dialect::{Dialect, ThoughtTokens},
+        encoder::Encoder,
         error::RequestError,
         grammar::GrammarSource,
         request::{Event, Flow, GenerateRequest, Sink},
@@ -53,6 +54,10 @@ impl Backend for Lease {
 
     fn info(&self) -> &ModelInfo {
         self.backend.info()
+    }
+
+    fn encoder(&self) -> Option<&Encoder> {
+        self.backend.encoder()
     }
 
     /// As the model's own, but that what the request has waited for the model counts for its deadlines.
