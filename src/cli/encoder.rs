@@ -20,7 +20,8 @@ use crate::{
 use super::{
     Failure,
     fingerprint::Fingerprint,
-    load::{Files, Summary, count, megabytes, no_thread, quantize, refuse, telling},
+    load::{Files, Summary, no_thread, quantize, refuse, telling},
+    words::{count, megabytes},
 };
 
 /// An encoder's files, opened and understood but for its weights.

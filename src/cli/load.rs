@@ -33,7 +33,14 @@ use crate::{
     },
 };
 
-use super::{Failure, encoder::OpenedEncoder, fingerprint::Fingerprint, progress::Progress, room::Room};
+use super::{
+    Failure,
+    encoder::OpenedEncoder,
+    fingerprint::Fingerprint,
+    progress::Progress,
+    room::Room,
+    words::{count, megabytes},
+};
 
 /// How often it is told how far loading is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -351,22 +358,6 @@ fn summary(model: &ModelConfig, info: &ModelInfo, trained: usize, room: &Room, t
     ]
 }
 
-/// `397 MB`.
-pub fn megabytes(bytes: u64) -> String {
-    format!("{:.*} MB", if bytes < 10_000_000 { 1 } else { 0 }, bytes as f64 / 1e6)
-}
-
-/// `596 M`, `1.7 B`.
-pub fn count(n: u64) -> String {
-    match n {
-        n if n >= 10_000_000_000 => format!("{} B", n / 1_000_000_000),
-        n if n >= 1_000_000_000 => format!("{:.1} B", n as f64 / 1e9),
-        n if n >= 10_000_000 => format!("{} M", n / 1_000_000),
-        n if n >= 1_000_000 => format!("{:.1} M", n as f64 / 1e6),
-        n => format!("{} k", n.div_ceil(1000)),
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -413,14 +404,5 @@ pub mod tests {
         check(640, None, [327_680, 49_152, 49_152], 327_680, "f16");
         check(640, q8_0, [174_080, 26_112, 26_112], 327_680 + 174_080, "q8_0");
         check(640, q4_k, [135_680, 14_208, 14_208], 327_680 + 134_400, "q6_K");
-    }
-
-    #[test]
-    fn counts() {
-        for (n, words) in
-            [(3_400_000, "3.4 M"), (596_049_920, "596 M"), (1_720_000_000, "1.7 B"), (70_000_000_000, "70 B")]
-        {
-            assert_eq!(count(n), words);
-        }
     }
 }

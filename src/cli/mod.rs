@@ -19,6 +19,7 @@ mod progress;
 mod reload;
 mod room;
 mod serve;
+mod words;
 
 use std::{
     fmt,
