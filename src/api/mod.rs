@@ -17,6 +17,7 @@ mod metrics;
 pub mod models;
 mod native;
 mod openai;
+mod openapi;
 mod page;
 mod reply;
 mod request_id;
