@@ -200,6 +200,7 @@ impl Delivery {
         let mut inner = self.lock();
         let error = error.about(self.setting.param);
         self.setting.metrics.on_failed();
+        inner.model = None;
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
@@ -282,6 +283,8 @@ impl Delivery {
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
                 let begun = Begun { model: &**model, prompt_tokens, cached_tokens };
                 let body = wire.whole(&begun, choices, &total);
+                // Given back before the client knows: its next request may be for a model that needs the room.
+                inner.model = None;
                 // To a client that has gone nothing is answered.
                 let status = if responder.is_closed() { 499 } else { 200 };
                 self.setting.metrics.on_answer(self.setting.endpoint, status);
@@ -289,6 +292,7 @@ impl Delivery {
             }
             State::Streaming(mut frames) => {
                 inner.wire.finish(&total, &mut frames);
+                inner.model = None;
                 frames.close();
             }
             State::Done => {}
