@@ -8,7 +8,7 @@ use crate::engine::{
     dialect::{Dialect, ThoughtTokens},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
-    request::{GenerateRequest, Sink},
+    request::{GenerateRequest, Prompt, Sink},
     tokenizer::{Markup, Special},
 };
 
@@ -56,6 +56,10 @@ impl Backend for Served {
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         let special = if add_special { Special::Add } else { Special::None };
         Ok(self.engine.tokenizer().encode(text, special, Markup::Literal))
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(prompt.encode(self.engine.tokenizer()).into_owned())
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
