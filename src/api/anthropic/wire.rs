@@ -323,6 +323,12 @@ mod tests {
     }
 
     #[test]
+    fn characters_are_told_as_they_are() {
+        let message = rebuild(&told(&["🕯 é", "\u{2028}\0"], finished()));
+        assert_eq!(message["content"], json!([{"type": "text", "text": "🕯 é\u{2028}\0"}]));
+    }
+
+    #[test]
     fn an_answer_of_nothing_is_an_empty_text() {
         let message = rebuild(&told(&[], finished()));
         assert_eq!(message["content"], json!([{"type": "text", "text": ""}]));
