@@ -8,7 +8,7 @@ use crate::engine::{
     dialect::{Dialect, ThoughtTokens, ToolChoice},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
-    request::{GenerateRequest, Sink},
+    request::{GenerateRequest, Prompt, Sink},
     tokenizer::{Markup, Special, Tokenizer},
 };
 
@@ -58,6 +58,10 @@ impl Backend for Served {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         Ok(encode(self.engine.tokenizer(), text, add_special))
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(prompt.encode(self.engine.tokenizer()).into_owned())
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {

@@ -7,7 +7,7 @@ use crate::engine::{
     encoder::Encoder,
     error::RequestError,
     grammar::{GrammarError, GrammarSource},
-    request::{Event, GenerateRequest, Sink},
+    request::{Event, GenerateRequest, Prompt, Sink},
 };
 
 use super::{
@@ -50,6 +50,10 @@ impl Backend for ServedEncoder {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         Ok(served::encode(self.encoder.tokenizer(), text, add_special))
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(prompt.encode(self.encoder.tokenizer()).into_owned())
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {

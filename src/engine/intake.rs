@@ -24,7 +24,7 @@ use super::{
     sequence::{SeqId, Sequence},
     speculation::Speculation,
     stop::StopStrings,
-    tokenizer::{Markup, Special, Tokenizer},
+    tokenizer::Tokenizer,
 };
 
 /// A request as it was submitted.
@@ -93,11 +93,7 @@ impl Intake {
 
     /// The prompt's tokens, which leave room for at least one more.
     fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        let tokens = match prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text, Special::Add, Markup::Literal),
-            Prompt::Rendered(text) => self.tokenizer.encode(text, Special::None, Markup::Parse),
-            Prompt::Tokens(tokens) => tokens.clone(),
-        };
+        let tokens = prompt.encode(&self.tokenizer).into_owned();
         if tokens.is_empty() {
             return Err(RequestError::EmptyPrompt);
         }

@@ -16,7 +16,7 @@ use crate::{
         encoder::Encoder,
         error::RequestError,
         grammar::GrammarSource,
-        request::{Event, Flow, GenerateRequest, Sink},
+        request::{Event, Flow, GenerateRequest, Prompt, Sink},
     },
 };
 
@@ -71,6 +71,10 @@ impl Backend for Lease {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         self.backend.encode(text, add_special)
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        self.backend.tokenize(prompt)
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
