@@ -5,7 +5,7 @@
 //! and `x-` extensions, may say what they like. Any other name that it does not know is an error, for a misspelt keyword
 //! would be one that is silently ignored.
 
-mod keyword;
+pub mod keyword;
 mod one_of;
 
 use std::collections::HashSet;

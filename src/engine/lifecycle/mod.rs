@@ -2,6 +2,7 @@
 
 mod reuse;
 mod stage;
+mod structured;
 
 use std::{sync::atomic::Ordering, thread, time::Duration};
 
