@@ -6,7 +6,7 @@ use crate::engine::{
     request::Thinking,
 };
 
-const WORDS: [&str; 6] = ["yes", "no", "x", "y", "</", "th"];
+const WORDS: [&str; 8] = ["yes", "no", "x", "y", "</", "th", "<", "/"];
 
 struct Thinker {
     tokenizer: Arc<Tokenizer>,
@@ -88,7 +88,7 @@ fn thoughts_end_with_their_budget() {
 fn the_end_of_thoughts_is_what_it_spells() {
     let mut thinker = Thinker::new(true, None, Some("no"), &["</", "th"]);
     // "</th" in other tokens.
-    thinker.say(&["x", "<0x3C>", "<0x2F>", "th"]);
+    thinker.say(&["x", "<", "/", "th"]);
     thinker.may("x", false);
     assert_eq!(thinker.say(&["no"]), Progress::Complete);
 }
