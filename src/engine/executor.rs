@@ -238,7 +238,9 @@ impl Executor {
             let choose = |row: Row, tokens: &[u32]| {
                 let allowed = match &ahead {
                     None => &Allowed::All,
-                    Some(ahead) => ahead.get(tokens.len() - sequence.tokens.len()).map(|(_, allowed)| allowed).ok_or(BadLogits)?,
+                    Some(ahead) => {
+                        ahead.get(tokens.len() - sequence.tokens.len()).map(|(_, allowed)| allowed).ok_or(BadLogits)?
+                    }
                 };
                 row.choose(allowed, sampler, job, tokens)
             };
@@ -339,13 +341,7 @@ enum Row<'a> {
 
 impl Row<'_> {
     /// The token after `tokens`.
-    fn choose(
-        self,
-        allowed: &Allowed,
-        sampler: &mut Sampler,
-        job: &Job,
-        tokens: &[u32],
-    ) -> Result<u32, BadLogits> {
+    fn choose(self, allowed: &Allowed, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
         match self {
             Row::Best(best) if best.logit.is_finite() => Ok(best.token),
             Row::Best(_) => Err(BadLogits),

@@ -101,7 +101,10 @@ struct Rules {
 #[derive(Clone)]
 enum Phase {
     /// The first so many tokens of `open` have been said. `answer`: as part of the answer, if the grammar allows them.
-    Opening { said: usize, answer: Option<Box<Phase>> },
+    Opening {
+        said: usize,
+        answer: Option<Box<Phase>>,
+    },
     Thinking(Thoughts),
     Answer(Box<Matcher>),
     Free,

@@ -141,9 +141,8 @@ impl<'a> Check<'a> {
             Keyword::SchemaMap => {
                 let Value::Object(entries) = value else { return Err(self.error("must be an object of schemas")) };
                 let checked = entries.iter();
-                let checked = checked.map(|(name, schema)| {
-                    Ok((name.clone(), self.within(name, |check| check.schema(schema))?))
-                });
+                let checked =
+                    checked.map(|(name, schema)| Ok((name.clone(), self.within(name, |check| check.schema(schema))?)));
                 return checked.collect::<Result<_, _>>().map(|checked| Some(Value::Object(checked)));
             }
             Keyword::Patterns => {

@@ -43,7 +43,8 @@ fn answers_do_not_depend_on_who_else_is_there() {
     let ask = |stage: &Stage, seed: u32| {
         let schema = GrammarSource::JsonSchema(random_schema(seed.into()));
         // Some of them think first; some are free.
-        let thinking = Thinking { open: Vec::new(), close: b"</t>".map(u32::from).to_vec(), begun: true, tokens_max: Some(9) };
+        let thinking =
+            Thinking { open: Vec::new(), close: b"</t>".map(u32::from).to_vec(), begun: true, tokens_max: Some(9) };
         stage.ask(GenerateRequest {
             grammar: (seed % 4 != 3).then(|| grammar(stage, schema)),
             thinking: (seed % 3 == 0).then_some(thinking),

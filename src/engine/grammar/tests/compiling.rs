@@ -25,18 +25,24 @@ fn choices_and_expressions() {
     check(GrammarSource::Regex(r"a/b\/\\".into()), &[r"a/b/\"]);
     check(GrammarSource::Lark("start: A \"-\" b\nA: /[xy]/\nb: \"1\" | \"2\"".into()), &["x-1", "x-2", "y-1", "y-2"]);
     check(GrammarSource::Lark(r#"start: "go " %json {"enum":["a",1]}"#.into()), &["go \"a\"", "go 1"]);
+    let object = r#"start: %json {"properties":{"a":{"const":1},"b":{"const":[2,3]}},
+        "type":"object","required":["a","b"],"additionalProperties":false}"#;
+    check(GrammarSource::Lark(object.into()), &[r#"{"a": 1, "b": [2, 3]}"#]);
 }
 
 #[test]
 fn longer_choices_can_be_made() {
-    let grammar = Compiler::new(&demo()).compile(&GrammarSource::Choice(vec!["yes".into(), "yes and no".into()])).unwrap();
+    let grammar =
+        Compiler::new(&demo()).compile(&GrammarSource::Choice(vec!["yes".into(), "yes and no".into()])).unwrap();
     let (mut matcher, tokenizer) = (grammar.matcher(), demo());
     for token in tokenizer.encode_within("yes") {
         matcher.mask().unwrap();
         matcher.advance(token).unwrap();
     }
     let mask = matcher.mask().unwrap();
-    assert!(tokenizer.end_tokens().iter().all(|&end| mask.is_allowed(end)) && mask.num_set() > tokenizer.end_tokens().len());
+    assert!(
+        tokenizer.end_tokens().iter().all(|&end| mask.is_allowed(end)) && mask.num_set() > tokenizer.end_tokens().len()
+    );
 }
 
 #[test]

@@ -34,10 +34,16 @@ fn hostile() -> Vec<(&'static str, GrammarSource)> {
     use GrammarSource::{Choice, JsonSchema, Lark, Regex};
     vec![
         ("references round", chain(3000, str::to_owned)),
-        ("references to objects", chain(2000, |next| format!("{{\"type\":\"object\",\"properties\":{{\"x\":{next}}}}}"))),
+        (
+            "references to objects",
+            chain(2000, |next| format!("{{\"type\":\"object\",\"properties\":{{\"x\":{next}}}}}")),
+        ),
         ("references doubled", chain(1000, |next| format!("{{\"allOf\":[{next},{next}]}}"))),
         ("options doubled", chain(1000, |next| format!("{{\"anyOf\":[{next},{next},{{\"type\":\"null\"}}]}}"))),
-        ("a huge enum", schema(&format!("{{\"enum\":[{}]}}", many(20_000, ",", |i| format!("\"value {}\"", i * 7919))))),
+        (
+            "a huge enum",
+            schema(&format!("{{\"enum\":[{}]}}", many(20_000, ",", |i| format!("\"value {}\"", i * 7919)))),
+        ),
         ("many properties", {
             let properties = many(3_000, ",", |i| format!("\"p{i}\":{{\"type\":\"string\",\"maxLength\":{}}}", i + 3));
             schema(&format!("{{\"type\":\"object\",\"properties\":{{{properties}}}}}"))
@@ -61,9 +67,19 @@ fn hostile() -> Vec<(&'static str, GrammarSource)> {
         ("10 MB", Lark("start: \"a\"\n".repeat(1_000_000))),
         ("a long choice", Choice(vec!["x".repeat(10 << 20)])),
         ("parentheses in Lark", Lark(format!("start: {}", nested("(", "\"a\"", ")", 100_000)))),
-        ("rules that double", Lark(many(5_000, "\n", |i| format!("r{i}: \"a\" r{0} | r{0} \"b\"", i + 1)) + "\nr5000: \"c\"\nstart: r0")),
+        (
+            "rules that double",
+            Lark(many(5_000, "\n", |i| format!("r{i}: \"a\" r{0} | r{0} \"b\"", i + 1)) + "\nr5000: \"c\"\nstart: r0"),
+        ),
         ("ambiguity", Lark("start: start start | start start start | \"a\" | \"\"".into())),
-        ("many terminals", Lark(format!("{}\nstart: {}", many(3_000, "\n", |i| format!("R{i}: /a{{{i}}}b*c?/")), many(3_000, " | ", |i| format!("R{i}"))))),
+        (
+            "many terminals",
+            Lark(format!(
+                "{}\nstart: {}",
+                many(3_000, "\n", |i| format!("R{i}: /a{{{i}}}b*c?/")),
+                many(3_000, " | ", |i| format!("R{i}"))
+            )),
+        ),
         ("a schema within Lark", Lark(format!("start: %json {}", nested("[", "1", "]", 100_000)))),
         ("a lenient schema within Lark", Lark("start: %json {\"x-guidance\":{\"lenient\":true},\"not\":{}}".into())),
     ]

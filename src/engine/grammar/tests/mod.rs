@@ -51,7 +51,13 @@ fn schema(text: &str) -> GrammarSource {
 
 /// What somebody says who draws each token by chance from the mask, but ends as soon as possible after `tokens_min`.
 /// `None`: did not come to an end within `tokens_max`.
-fn babble(grammar: &Grammar, tokenizer: &Tokenizer, rng: &mut Rng, tokens_min: usize, tokens_max: usize) -> Option<String> {
+fn babble(
+    grammar: &Grammar,
+    tokenizer: &Tokenizer,
+    rng: &mut Rng,
+    tokens_min: usize,
+    tokens_max: usize,
+) -> Option<String> {
     let mut matcher = grammar.matcher();
     let mut text = Vec::new();
     for said in 0..tokens_max {

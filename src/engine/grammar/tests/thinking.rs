@@ -17,8 +17,10 @@ impl Thinker {
     fn new(begun: bool, tokens_max: Option<usize>, answer: Option<&str>, close: &[&str]) -> Self {
         let tokenizer = tokenizer(&WORDS);
         let id = |name: &&str| tokenizer.token_to_id(name).unwrap();
-        let thinking = Thinking { open: vec![id(&"<think>")], close: close.iter().map(id).collect(), begun, tokens_max };
-        let grammar = answer.map(|answer| Compiler::new(&tokenizer).compile(&GrammarSource::Regex(answer.into())).unwrap());
+        let thinking =
+            Thinking { open: vec![id(&"<think>")], close: close.iter().map(id).collect(), begun, tokens_max };
+        let grammar =
+            answer.map(|answer| Compiler::new(&tokenizer).compile(&GrammarSource::Regex(answer.into())).unwrap());
         let constraint = Constraint::new(grammar, Some(thinking), false, &tokenizer).unwrap();
         Self { tokenizer, constraint }
     }

@@ -32,9 +32,11 @@ pub fn is_valid(value: &Value, schema: &Value, root: &Value) -> bool {
             asked.as_array().unwrap().iter().all(|name| entries.contains_key(name.as_str().unwrap()))
         }),
         "properties" => value.as_object().is_none_or(|entries| {
-            asked.as_object().unwrap().iter().all(|(name, schema)| {
-                entries.get(name).is_none_or(|value| is_valid(value, schema, root))
-            })
+            asked
+                .as_object()
+                .unwrap()
+                .iter()
+                .all(|(name, schema)| entries.get(name).is_none_or(|value| is_valid(value, schema, root)))
         }),
         "additionalProperties" => value.as_object().is_none_or(|entries| {
             let named = keywords.get("properties").and_then(Value::as_object);
