@@ -113,6 +113,14 @@ impl Chat {
 }
 
 impl Input {
+    /// The field that it comes in, by most APIs' names.
+    pub fn param(&self) -> &'static str {
+        match self {
+            Self::Prompts(_) => "prompt",
+            Self::Chat(_) => "messages",
+        }
+    }
+
     /// Size in bytes, as a measure of the work of writing it out. Prompts cost nothing: the engine tokenises on a thread of
     /// its own.
     pub fn bytes(&self) -> usize {

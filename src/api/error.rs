@@ -17,16 +17,18 @@ pub enum ApiError {
     Unsupported { param: String, message: String },
     /// What the answer is to look like, as `param` says it, can't be had.
     Grammar { param: &'static str, error: GrammarError },
-    /// The engine refused or failed.
-    Engine(RequestError),
+    /// The engine refused or failed; where the prompt is to blame, `param` is the field that it came in.
+    Engine { error: RequestError, param: &'static str },
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
     /// Nothing is served under this name.
     UnknownModel { name: String, known: Vec<String> },
-    /// The model is still being loaded, or another in its place.
+    /// The models are not known yet, or this one is being loaded and can't be unloaded.
     Loading,
-    /// There is no model: the last one could not be loaded.
-    NoModel,
+    /// The model could not be loaded.
+    NotLoaded { model: String, retry_after_seconds: u32 },
+    /// The model does not fit beside those that are busy; `left_bytes` is what the others could give.
+    NoRoom { model: String, needed_bytes: u64, left_bytes: u64, busy: Vec<String> },
     /// Too much text work is waiting already.
     Busy,
     /// Refused below the handlers: no such path, a wrong method, broken HTTP. Status and words come from there.
@@ -40,6 +42,14 @@ impl ApiError {
 
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Unsupported { param: param.into(), message: message.into() }
+    }
+
+    /// The same, where the prompt came in this field.
+    pub fn about(self, param: &'static str) -> Self {
+        match self {
+            Self::Engine { error, .. } => Self::Engine { error, param },
+            other => other,
+        }
     }
 
     /// `error` is about what `param` asks for.
@@ -61,9 +71,9 @@ impl ApiError {
             },
             Self::UnknownModel { .. } => 404,
             Self::Misdirected { .. } => 421,
-            Self::Busy | Self::Loading | Self::NoModel => 503,
+            Self::Busy | Self::Loading | Self::NotLoaded { .. } | Self::NoRoom { .. } => 503,
             Self::Refused { status, .. } => *status,
-            Self::Engine(error) => match error {
+            Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt
                 | RequestError::ContextExceeded { .. }
                 | RequestError::UnknownToken { .. }
@@ -90,7 +100,8 @@ impl ApiError {
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
             Self::Loading => "loading",
-            Self::NoModel => "no_model",
+            Self::NotLoaded { .. } => "no_model",
+            Self::NoRoom { .. } => "no_memory",
             Self::Refused { status, .. } => match status {
                 404 => "not_found",
                 405 => "method_not_allowed",
@@ -103,7 +114,7 @@ impl ApiError {
                 500.. => "internal_error",
                 _ => "bad_request",
             },
-            Self::Engine(error) => match error {
+            Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt => "empty_prompt",
                 RequestError::ContextExceeded { .. } => "context_length_exceeded",
                 RequestError::UnknownToken { .. } => "unknown_token",
@@ -125,12 +136,14 @@ impl ApiError {
             Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param),
             Self::Grammar { param, error: GrammarError::Invalid { .. } } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
-            Self::Engine(
-                RequestError::EmptyPrompt
-                | RequestError::ContextExceeded { .. }
-                | RequestError::UnknownToken { .. }
-                | RequestError::CacheExceeded { .. },
-            ) => Some("prompt"),
+            Self::Engine {
+                error:
+                    RequestError::EmptyPrompt
+                    | RequestError::ContextExceeded { .. }
+                    | RequestError::UnknownToken { .. }
+                    | RequestError::CacheExceeded { .. },
+                param,
+            } => Some(param),
             _ => None,
         }
     }
@@ -139,9 +152,10 @@ impl ApiError {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Busy | Self::Loading | Self::Grammar { error: GrammarError::Busy, .. } => Some(1),
-            Self::NoModel => Some(60),
-            Self::Engine(RequestError::QueueFull { .. }) => Some(2),
-            Self::Engine(RequestError::ShuttingDown) => Some(5),
+            Self::NotLoaded { retry_after_seconds, .. } => Some(*retry_after_seconds),
+            Self::NoRoom { .. } => Some(5),
+            Self::Engine { error: RequestError::QueueFull { .. }, .. } => Some(2),
+            Self::Engine { error: RequestError::ShuttingDown, .. } => Some(5),
             _ => None,
         }
     }
@@ -162,8 +176,8 @@ impl fmt::Display for ApiError {
             Self::Grammar { error: GrammarError::Internal(_), .. } => f.write_str("internal error"),
             Self::Grammar { error, .. } => error.fmt(f),
             // The reason of an internal error is for the log, not for the client.
-            Self::Engine(RequestError::Internal(_)) => f.write_str("internal error"),
-            Self::Engine(error) => error.fmt(f),
+            Self::Engine { error: RequestError::Internal(_), .. } => f.write_str("internal error"),
+            Self::Engine { error, .. } => error.fmt(f),
             Self::Misdirected { host } => write!(
                 f,
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
@@ -173,8 +187,18 @@ impl fmt::Display for ApiError {
                 write!(f, "no model is called {name:?}; there is {}", known.join(", "))
             }
             Self::Loading => f.write_str("the model is being loaded; try again shortly"),
-            Self::NoModel => {
-                f.write_str("the model could not be loaded; whoever runs this server finds the reason in its log")
+            Self::NotLoaded { model, .. } => {
+                write!(f, "model {model} could not be loaded; whoever runs this server finds the reason in its log")
+            }
+            Self::NoRoom { model, needed_bytes, left_bytes, busy } => {
+                let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+                let (needed, left) = (gib(*needed_bytes), gib(*left_bytes));
+                write!(f, "model {model} needs {needed:.1} GiB of memory; {left:.1} are left")?;
+                match &busy[..] {
+                    [] => Ok(()),
+                    [one] => write!(f, ", and {one} is busy"),
+                    more => write!(f, ", and {} are busy", more.join(", ")),
+                }
             }
             Self::Busy => f.write_str("too many texts are being processed; try again shortly"),
             Self::Refused { message, .. } => f.write_str(message),
@@ -189,6 +213,6 @@ impl From<RequestError> for ApiError {
         if let RequestError::Internal(why) = &error {
             log::error!("the engine failed a request: {why}");
         }
-        Self::Engine(error)
+        Self::Engine { error, param: "prompt" }
     }
 }

@@ -28,7 +28,8 @@ const LLAMA_SERVER: [&str; 7] =
 impl Family {
     /// The API that a path belongs to.
     pub fn of(path: &str) -> Self {
-        let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let under =
+            |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match path {
             _ if under("/v1/messages") => Self::Anthropic,
             _ if under("/v1") => Self::OpenAi,
@@ -77,7 +78,7 @@ fn openai_type(status: u16) -> &'static str {
         401 => "authentication_error",
         403 => "permission_error",
         429 => "rate_limit_error",
-        400..500 => "invalid_request_error",
+        400..=499 => "invalid_request_error",
         _ => "server_error",
     }
 }
@@ -90,7 +91,7 @@ fn anthropic_type(status: u16) -> &'static str {
         404 => "not_found_error",
         413 => "request_too_large",
         429 => "rate_limit_error",
-        400..500 => "invalid_request_error",
+        400..=499 => "invalid_request_error",
         503 | 529 => "overloaded_error",
         504 => "timeout_error",
         _ => "api_error",
@@ -103,7 +104,7 @@ fn llama_server_type(error: &ApiError) -> &'static str {
         (_, 401) => "authentication_error",
         (_, 403) => "permission_error",
         (_, 404) => "not_found_error",
-        (_, 400..500) => "invalid_request_error",
+        (_, 400..=499) => "invalid_request_error",
         (_, 501) => "not_supported_error",
         (_, 503) => "unavailable_error",
         _ => "server_error",
@@ -142,7 +143,10 @@ mod tests {
         }
         let body = Family::OpenAi.body(&error);
         assert_eq!(body["error"]["code"], "model_not_found");
-        assert_eq!((&body["error"]["type"], &body["error"]["param"]), (&"invalid_request_error".into(), &"model".into()));
+        assert_eq!(
+            (&body["error"]["type"], &body["error"]["param"]),
+            (&"invalid_request_error".into(), &"model".into())
+        );
         assert_eq!(Family::Anthropic.body(&error)["error"]["type"], "not_found_error");
         assert_eq!(Family::LlamaServer.body(&error)["error"]["code"], 404);
     }

@@ -50,6 +50,7 @@ pub fn start(
     let setting = Setting {
         mode,
         family: Family::of(request.path()),
+        param: ask.input.param(),
         endpoint: Endpoint::of(request),
         metrics: Arc::clone(&api.metrics),
         ping_interval: api.settings.ping_interval,

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use crate::engine::request::{
-    DynamicTemperature, Dry, Filter, Mirostat, MirostatVersion, SamplingParams, Xtc,
-};
+use crate::engine::request::{Dry, DynamicTemperature, Filter, Mirostat, MirostatVersion, SamplingParams, Xtc};
 
 use super::{
     error::ApiError,
@@ -91,9 +89,13 @@ fn read_dry(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), ApiE
         false => breakers,
     };
     let last_tokens = last_tokens.and_then(|last| usize::try_from(last).ok());
-    params.dry = multiplier
-        .filter(|multiplier| *multiplier > 0.0)
-        .map(|multiplier| Dry { multiplier, base, allowed_length, breakers, last_tokens });
+    params.dry = multiplier.filter(|multiplier| *multiplier > 0.0).map(|multiplier| Dry {
+        multiplier,
+        base,
+        allowed_length,
+        breakers,
+        last_tokens,
+    });
     Ok(())
 }
 
@@ -138,7 +140,9 @@ fn read_bias(fields: &Fields, value: Value) -> Result<Vec<(u32, f32)>, ApiError>
         match (id, bias) {
             (Some(id), Some(bias)) => biases.push((id, bias as f32)),
             (None, _) => return fields.refuse("logit_bias", "a key is not a token id".to_owned()),
-            (Some(id), None) => return fields.refuse(&format!("logit_bias.{id}"), "must be from -100 to 100".to_owned()),
+            (Some(id), None) => {
+                return fields.refuse(&format!("logit_bias.{id}"), "must be from -100 to 100".to_owned());
+            }
         }
     }
     Ok(biases)
@@ -193,7 +197,10 @@ mod tests {
     fn without_fields_nothing_changes() {
         assert_eq!(parse("{}").unwrap(), SamplingParams::default());
         // Companions of what is off.
-        assert_eq!(parse(r#"{"mirostat":0,"mirostat_tau":3,"xtc_threshold":0.2,"dry_base":2}"#).unwrap(), SamplingParams::default());
+        assert_eq!(
+            parse(r#"{"mirostat":0,"mirostat_tau":3,"xtc_threshold":0.2,"dry_base":2}"#).unwrap(),
+            SamplingParams::default()
+        );
     }
 
     #[test]

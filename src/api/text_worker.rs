@@ -64,7 +64,9 @@ impl TextWorker {
                 answer(job());
             }
         });
-        if let Err(error) = run && let Some(answer) = take(&answer) {
+        if let Err(error) = run
+            && let Some(answer) = take(&answer)
+        {
             answer(Err(error));
         }
     }

@@ -236,13 +236,9 @@ impl Executor {
                 }
             };
             let choose = |row: Row, tokens: &[u32]| {
-                let allowed = match &ahead {
-                    None => &Allowed::All,
-                    Some(ahead) => {
-                        ahead.get(tokens.len() - sequence.tokens.len()).map(|(_, allowed)| allowed).ok_or(BadLogits)?
-                    }
-                };
-                row.choose(allowed, sampler, job, tokens)
+                let drafted = tokens.len() - sequence.tokens.len();
+                let state = ahead.as_ref().map(|ahead| ahead.get(drafted).ok_or(BadLogits)).transpose()?;
+                row.choose(state.map_or(&Allowed::All, |(_, allowed)| allowed), sampler, job, tokens)
             };
             let chosen = follow(chunk, rows, &sequence.tokens, choose);
             let advanced = chosen.map_err(|BadLogits| RequestError::BadLogits).and_then(|tokens| {

@@ -265,7 +265,10 @@ pub struct Timeline {
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The prompt has been computed: the first token is there.
-    Started { prompt_tokens: usize, cached_tokens: usize },
+    Started {
+        prompt_tokens: usize,
+        cached_tokens: usize,
+    },
     /// New text and the tokens it came from. Text is whole UTF-8; tokens whose bytes are held back (an unfinished
     /// character, a possible stop string) come with the piece that releases them.
     Piece {

@@ -43,6 +43,8 @@ pub enum Mode {
 pub struct Setting {
     pub mode: Mode,
     pub family: Family,
+    /// The field that the prompt came in.
+    pub param: &'static str,
     pub endpoint: Endpoint,
     pub metrics: Arc<Metrics>,
     pub ping_interval: Duration,
@@ -196,6 +198,7 @@ impl Delivery {
     /// The answer breaks off, or never begins.
     pub fn fail(&self, error: ApiError) {
         let mut inner = self.lock();
+        let error = error.about(self.setting.param);
         self.setting.metrics.on_failed();
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {

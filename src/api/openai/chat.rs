@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
-        answer::{Begun, Choice, Frames, Framing, Mode, Piece, Total, Wire, push_json_string},
+        answer::{Begun, Choice, Frames, Framing, Piece, Total, Wire, push_json_string},
         ask::{Ask, Chat, Input},
         error::ApiError,
         family::Family,
@@ -106,7 +106,10 @@ fn read_logprobs(fields: &mut Fields, ask: &mut Ask) -> Result<(), ApiError> {
 /// `chat_template_kwargs`.
 fn read_thoughts(fields: &mut Fields, ask: &mut Ask, chat: &mut Chat) -> Result<(), ApiError> {
     if fields.take("chat_template").is_some() {
-        return Err(ApiError::unsupported("chat_template", "templates of clients are not run; set `template` for the model"));
+        return Err(ApiError::unsupported(
+            "chat_template",
+            "templates of clients are not run; set `template` for the model",
+        ));
     }
     if let Some(effort) = fields.text("reasoning_effort")? {
         if !["none", "minimal", "low", "medium", "high", "xhigh"].contains(&effort.as_str()) {
@@ -121,7 +124,9 @@ fn read_thoughts(fields: &mut Fields, ask: &mut Ask, chat: &mut Chat) -> Result<
     match fields.take("chat_template_kwargs") {
         None => {}
         Some(Value::Object(variables)) => chat.variables.extend(variables),
-        Some(other) => return fields.refuse("chat_template_kwargs", format!("expected an object, not {}", kind(&other))),
+        Some(other) => {
+            return fields.refuse("chat_template_kwargs", format!("expected an object, not {}", kind(&other)));
+        }
     }
     let budget = fields.integer("thinking_token_budget", 0..=1_000_000_000)?;
     ask.thoughts.tokens_max = budget.map(|tokens| tokens as usize);
@@ -178,7 +183,14 @@ impl ChatWire {
     }
 
     /// A chunk of one choice, whose `delta` is written as JSON.
-    fn chunk(&self, choice: usize, delta: impl FnOnce(&mut String), logprobs: Option<Value>, finish: &str, out: &mut Frames) {
+    fn chunk(
+        &self,
+        choice: usize,
+        delta: impl FnOnce(&mut String),
+        logprobs: Option<Value>,
+        finish: &str,
+        out: &mut Frames,
+    ) {
         out.piece(|line| {
             line.push_str(&self.head);
             // Writing to a String can't fail.

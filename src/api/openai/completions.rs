@@ -56,7 +56,9 @@ fn parse(body: &[u8], queue_timeout: Duration) -> Result<(Ask, Telling, bool), A
         return Err(ApiError::unsupported("best_of", "only the value of n is supported"));
     }
     let suffix = fields.text("suffix")?;
-    let Some(prompt) = prompt else { return fields.missing("prompt", "a text or a list of token ids, or a list of these") };
+    let Some(prompt) = prompt else {
+        return fields.missing("prompt", "a text or a list of token ids, or a list of these");
+    };
     let prompts = read_prompts(prompt)?;
     fields.finish()?;
     ask.suffix = suffix;

@@ -118,12 +118,18 @@ mod tests {
             (json!({"response_format": {"type": "xml"}}), "response_format.type"),
             (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema"),
             (json!({"response_format": {"type": "text", "json_schema": {}}}), "response_format.json_schema"),
-            (json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}),
-                "response_format.json_schema.name"),
-            (json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}),
-                "response_format.json_schema.name"),
-            (json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}}),
-                "response_format.json_schema.schema"),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}),
+                "response_format.json_schema.name",
+            ),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}),
+                "response_format.json_schema.name",
+            ),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}}),
+                "response_format.json_schema.schema",
+            ),
             (json!({"regex": "a", "grammar": "b"}), "grammar"),
         ] {
             assert_eq!(parse(body.clone()).unwrap_err().param(), Some(param), "{body}");

@@ -41,7 +41,10 @@ fn message(fields: &mut Fields, at: &str) -> Result<Value, ApiError> {
     let role = match fields.text("role")? {
         Some(role) if ["system", "developer", "user", "assistant", "tool"].contains(&role.as_str()) => role,
         Some(role) if role == "function" => {
-            return Err(ApiError::unsupported(format!("{at}.role"), "functions are called tools now: use the role tool"));
+            return Err(ApiError::unsupported(
+                format!("{at}.role"),
+                "functions are called tools now: use the role tool",
+            ));
         }
         Some(_) => return fields.refuse("role", "must be system, developer, user, assistant or tool".to_owned()),
         None => return fields.missing("role", "system, developer, user, assistant or tool"),

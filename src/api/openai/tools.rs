@@ -165,11 +165,15 @@ mod tests {
             (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
             (json!({"tools": [tool("a b")]}), "tools[0].function.name"),
             (json!({"tools": [tool("a"), tool("a")]}), "tools[1].function.name"),
-            (json!({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}),
-                "tools[0].function.parameters"),
+            (
+                json!({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}),
+                "tools[0].function.parameters",
+            ),
             (json!({"tools": [tool("a")], "tool_choice": "maybe"}), "tool_choice"),
-            (json!({"tools": [tool("a")], "tool_choice": {"type": "function", "function": {"name": "b"}}}),
-                "tool_choice.function.name"),
+            (
+                json!({"tools": [tool("a")], "tool_choice": {"type": "function", "function": {"name": "b"}}}),
+                "tool_choice.function.name",
+            ),
             (json!({"tool_choice": "required"}), "tool_choice"),
         ] {
             assert_eq!(parse(body.clone()).unwrap_err().param(), Some(param), "{body}");

@@ -8,6 +8,7 @@
 //! but for tags, and white space around thoughts and calls.
 
 mod call;
+mod grammar;
 mod reader;
 
 pub use reader::Reader;
