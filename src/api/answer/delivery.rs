@@ -25,7 +25,7 @@ use crate::{
     },
     engine::{
         dialect::Delta,
-        request::{FinishReason, Flow, StopCause, Timeline, TokenLogprobs, Usage},
+        request::{FinishReason, Flow, ScoredPrompt, StopCause, Timeline, TokenLogprobs, Usage},
     },
     http::{Responder, Status},
 };
@@ -84,6 +84,7 @@ pub enum News {
     Started {
         prompt_tokens: usize,
         cached_tokens: usize,
+        scored: Option<ScoredPrompt>,
     },
     Piece {
         deltas: Vec<Delta>,
@@ -173,7 +174,12 @@ impl Delivery {
         let mut inner = self.lock();
         let metrics = &self.setting.metrics;
         match news {
-            News::Started { prompt_tokens, cached_tokens } => {
+            News::Started { prompt_tokens, cached_tokens, scored } => {
+                if let (Some(prompt), Some(model)) = (scored, inner.model.clone())
+                    && let Some(choice) = inner.choices.get_mut(choice)
+                {
+                    choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
+                }
                 // Prompts count once, by their first choice.
                 if choice % inner.per_prompt == 0 {
                     inner.prompt_tokens += prompt_tokens;
@@ -236,7 +242,7 @@ impl Delivery {
         let State::Streaming(frames) = state else { return None };
         if !mem::replace(begun, true) {
             let (prompt_tokens, cached_tokens) = (*prompt_tokens, *cached_tokens);
-            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens }, frames);
+            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, choices }, frames);
         }
         Some((wire, frames, choices))
     }
@@ -281,7 +287,7 @@ impl Delivery {
                 let Inner { wire, model, choices, .. } = inner;
                 let Some(model) = model else { return };
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
-                let begun = Begun { model: &**model, prompt_tokens, cached_tokens };
+                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, choices };
                 let body = wire.whole(&begun, choices, &total);
                 // Given back before the client knows: its next request may be for a model that needs the room.
                 inner.model = None;

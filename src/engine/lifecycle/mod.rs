@@ -3,6 +3,7 @@
 mod reuse;
 mod scores;
 mod stage;
+mod structured;
 
 use std::{sync::atomic::Ordering, thread, time::Duration};
 
