@@ -7,7 +7,7 @@ use crate::engine::{
     encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     grammar::{Grammar, GrammarError, GrammarSource},
-    request::{GenerateRequest, Sink},
+    request::{GenerateRequest, Prompt, Sink},
 };
 
 use super::ask::Chat;
@@ -35,6 +35,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Token ids of a text, with the model's own special tokens around it if `add_special`.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError>;
+
+    /// Token ids of a prompt, as the engine takes it.
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError>;
 
     /// The text of token ids; bytes that are not UTF-8 become U+FFFD.
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError>;

@@ -80,7 +80,7 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
     }
     if model.makes() != Makes::Text {
         let message = format!("{} makes embeddings, not text", model.name());
-        return Err(ApiError::field("model", message));
+        return Err(ApiError::unsupported("model", message));
     }
     let param = ask.param();
     let Ask { input, request, choices, format, thoughts, .. } = ask;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::http::{Method, Reply, Request};
 
-use super::{error::ApiError, health, metrics, native, openai, openapi, rerank, state::Api};
+use super::{anthropic, error::ApiError, health, metrics, native, openai, openapi, rerank, state::Api};
 
 /// Answers a request, now or later. An error is written down as the API of its path does.
 pub type Handler = fn(&Arc<Api>, &Request<'_>) -> Result<Reply, ApiError>;
@@ -42,6 +42,9 @@ pub const ROUTES: &[Route] = &[
     // Jina's and Cohere's
     post("/v1/rerank", rerank::rerank),
     post("/rerank", rerank::rerank),
+    // Anthropic's
+    post("/v1/messages", anthropic::messages),
+    post("/v1/messages/count_tokens", anthropic::count_tokens),
 ];
 
 const fn get(path: &'static str, handler: Handler) -> Route {

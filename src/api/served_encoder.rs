@@ -1,4 +1,4 @@
-//! An encoder as the API serves it, beside [`Served`](super::Served): it makes vectors or scores, and no text.
+//! An encoder as the API serves it. What only models that generate have, it has not.
 
 use std::time::Duration;
 
@@ -7,22 +7,16 @@ use crate::engine::{
     encoder::{Done, EncodeRequest, Encoder, Left, Output},
     error::RequestError,
     grammar::{GrammarError, GrammarSource},
-    request::{Event, GenerateRequest, Sink},
-    tokenizer::{Markup, Special},
+    request::{Event, GenerateRequest, Prompt, Sink},
 };
 
 use super::{
     ask::Chat,
     backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
-    served,
+    served::{self, STEP_TIME_MAX},
 };
 
-/// The encoder's thread is taken for stuck when one step lasts longer.
-const STEP_TIME_MAX: Duration = Duration::from_secs(30);
-/// Who asks for text has been told by `makes` that there is none.
-const NO_TEXT: &str = "an encoder was to make text";
-
-/// An encoder, and what is told of its model.
+/// An encoder, and what is told of it.
 pub struct ServedEncoder {
     encoder: Encoder,
     dialect: Dialect,
@@ -53,21 +47,21 @@ impl Backend for ServedEncoder {
         }
     }
 
-    fn submit(&self, _: GenerateRequest, mut sink: Box<dyn Sink>) {
-        sink.on_event(Event::Failed(RequestError::Internal(NO_TEXT.into())));
-    }
-
     fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
         self.encoder.submit(request, left, done);
     }
 
+    /// Refuses. Who asks in a client's name has been told by [`makes`](Backend::makes).
+    fn submit(&self, _: GenerateRequest, mut sink: Box<dyn Sink>) {
+        sink.on_event(Event::Failed(RequestError::Internal("an encoder generates nothing".into())));
+    }
+
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
-        let special = if add_special { Special::Add } else { Special::None };
-        let tokenizer = self.encoder.tokenizer();
-        Ok(match self.encoder.spec().lowercase {
-            true => tokenizer.encode(&text.to_lowercase(), special, Markup::Literal),
-            false => tokenizer.encode(text, special, Markup::Literal),
-        })
+        Ok(served::encode(self.encoder.tokenizer(), text, add_special))
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(prompt.encode(self.encoder.tokenizer()).into_owned())
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
@@ -91,15 +85,16 @@ impl Backend for ServedEncoder {
     }
 
     fn compile(&self, _: GrammarSource, then: OnGrammar) {
-        then(Err(GrammarError::Internal(NO_TEXT.into())));
+        then(Err(GrammarError::Internal("an encoder has no use for a grammar".into())));
     }
 
     fn snapshot(&self) -> Snapshot {
         let stats = self.encoder.stats();
+        let stuck = |busy: Duration| busy >= STEP_TIME_MAX;
         Snapshot {
             running: stats.running.get() as usize,
             waiting: stats.queued.get() as usize,
-            alive: stats.is_healthy() && stats.busy_for().is_none_or(|busy| busy < STEP_TIME_MAX),
+            alive: stats.is_healthy() && !stats.busy_for().is_some_and(stuck),
             ..Snapshot::default()
         }
     }

@@ -4,11 +4,16 @@ use std::io::{self, Write};
 
 use crate::config::{Config, Load, ModelConfig, ModelSource, show_bytes};
 
-use super::{Failure, args::ServeArgs, configure, load::Summary, opened};
+use super::{
+    Failure,
+    args::ServeArgs,
+    configure,
+    load::{self, Summary},
+};
 
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let (config, _) = configure(args.common, args.server.into_flags(args.model), "warn")?;
-    let facts = config.models.iter().map(opened::inspect).collect::<Result<Vec<_>, _>>()?;
+    let facts = config.models.iter().map(load::inspect).collect::<Result<Vec<_>, _>>()?;
     print(&config, &facts).map_err(|error| Failure::Run(format!("can't write: {error}")))
 }
 

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{self, Ask, Backend, Makes},
+    api::{self, Ask, Backend},
     engine::request::{Event, FinishReason, Flow, GenerateRequest, Sink, Timeline, Usage},
 };
 
@@ -26,10 +26,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.take())?;
     let ask = ask(&args, prompt)?;
     let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
-    let served = load::load_showing(config.default_model(), config.server.queue_max)?.resident.backend;
-    if served.makes() != Makes::Text {
-        return Err(Failure::Usage(format!("{} makes embeddings, not text", served.name())));
-    }
+    let served = load::load_showing(config.default_model(), config.server.queue_max)?.served;
     let request = request(&*served, ask)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));

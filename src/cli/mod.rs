@@ -15,11 +15,11 @@ mod encoder;
 mod fingerprint;
 mod generate;
 mod load;
-mod opened;
 mod progress;
 mod reload;
 mod room;
 mod serve;
+mod words;
 
 use std::{
     fmt,

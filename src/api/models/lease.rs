@@ -16,7 +16,7 @@ use crate::{
         encoder::{Done, EncodeRequest, Left},
         error::RequestError,
         grammar::GrammarSource,
-        request::{Event, Flow, GenerateRequest, Sink},
+        request::{Event, Flow, GenerateRequest, Prompt, Sink},
     },
 };
 
@@ -66,7 +66,7 @@ impl Backend for Lease {
         let left = |timeout: Duration| timeout.saturating_sub(waited);
         request.queue_timeout = left(request.queue_timeout);
         request.timeout = request.timeout.map(left);
-        self.backend.submit(request, Box::new(HeldSink { sink, _hold: Arc::clone(&self.hold) }));
+        self.backend.submit(request, Box::new(HeldSink { sink, hold: Some(Arc::clone(&self.hold)) }));
     }
 
     /// As [`submit`](Self::submit).
@@ -82,6 +82,10 @@ impl Backend for Lease {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         self.backend.encode(text, add_special)
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        self.backend.tokenize(prompt)
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
@@ -113,11 +117,10 @@ impl Backend for Lease {
     }
 }
 
-/// A generation's sink, and what it holds.
+/// A generation's sink, and what it holds until its end.
 struct HeldSink {
-    /// Dropped first: who hears of its end finds the model still counted, never the other way round.
     sink: Box<dyn Sink>,
-    _hold: Arc<Hold>,
+    hold: Option<Arc<Hold>>,
 }
 
 impl Sink for HeldSink {
@@ -126,6 +129,10 @@ impl Sink for HeldSink {
     }
 
     fn on_event(&mut self, event: Event) {
+        // Given back first: a client that has read its answer may ask for a model that needs the room.
+        if matches!(event, Event::Finished { .. } | Event::Failed(_)) {
+            self.hold = None;
+        }
         self.sink.on_event(event);
     }
 }

@@ -77,6 +77,13 @@ impl Echo {
     }
 }
 
+fn tokens_of(prompt: &Prompt) -> Vec<u32> {
+    match prompt {
+        Prompt::Text(text) | Prompt::Rendered(text) => text.bytes().map(u32::from).collect(),
+        Prompt::Tokens(tokens) => tokens.clone(),
+    }
+}
+
 impl Backend for Echo {
     fn name(&self) -> &str {
         "echo"
@@ -91,10 +98,7 @@ impl Backend for Echo {
     }
 
     fn submit(&self, request: GenerateRequest, mut sink: Box<dyn Sink>) {
-        let tokens: Vec<u32> = match &request.prompt {
-            Prompt::Text(text) | Prompt::Rendered(text) => text.bytes().map(u32::from).collect(),
-            Prompt::Tokens(tokens) => tokens.clone(),
-        };
+        let tokens = tokens_of(&request.prompt);
         *self.asked.lock().unwrap() = Some(request.clone());
         match tokens.len() {
             0 => return sink.on_event(Event::Failed(RequestError::EmptyPrompt)),
@@ -105,7 +109,7 @@ impl Backend for Echo {
             _ => {}
         }
         let received = Instant::now();
-        sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1 });
+        sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1, scored: None });
         if tokens.iter().copied().eq("hold on".bytes().map(u32::from)) {
             *self.held.lock().unwrap() = Some(sink);
             return;
@@ -181,6 +185,10 @@ impl Backend for Echo {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         Ok(add_special.then_some(1).into_iter().chain(text.bytes().map(u32::from)).collect())
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(tokens_of(prompt))
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {

@@ -22,7 +22,6 @@ use super::{
     args::BenchArgs,
     configure,
     load::{self, InMemory},
-    opened,
     progress::Progress,
 };
 use machine::Machine;
@@ -39,7 +38,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let config = config.default_model();
     let progress = Progress::new();
     let what = format!("loading {}", config.name);
-    let opened = opened::open(config)?;
+    let opened = load::open(config)?;
     let loaded = load::read(config, opened, false, &|share| progress.bar(&what, share))?;
     let page = match &args.score {
         Some(base) => score_page(config, loaded, base, &progress)?,

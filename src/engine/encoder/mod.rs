@@ -33,17 +33,25 @@ pub use stats::EncoderStats;
 
 use super::{
     models::{LoadError, LoadOptions, Source, weights::Weights},
+    process,
     team::Team,
 };
 
-/// Loads an encoder, on the CPU whatever the device of the options, for inputs of no more tokens than their context:
-/// weights are read, packed by all threads of its team, and tried once. The source is not needed afterwards.
+/// Loads an encoder, on the CPU whatever the device of the options: weights are read, packed by all threads of its team,
+/// and tried once. The source is not needed afterwards.
 pub fn load(source: &Source, options: LoadOptions) -> Result<EncoderModel, LoadError> {
-    let mut spec = EncoderSpec::read(source)?;
-    spec.input_tokens_max = options.context.unwrap_or(usize::MAX).min(spec.input_tokens_max);
+    let spec = EncoderSpec::read(source)?;
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
-    let weights = Weights::new(source, blueprint::architecture(source)?, &team, options);
-    let parts = weights::Parts::load(&weights, &spec)?;
+    let read = |team: &Team| {
+        let weights = Weights::new(source, blueprint::architecture(source)?, team, options);
+        weights::Parts::load(&weights, &spec)
+    };
+    let parts = match options.aside {
+        false => read(&team)?,
+        // By a team of its own, as threads that have stepped aside can't come back.
+        true => process::aside(|| read(&Team::new(options.threads).map_err(LoadError::Threads)?))
+            .map_err(LoadError::Threads)??,
+    };
     let mut model = EncoderModel::new(spec, parts, team);
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(model)

@@ -163,10 +163,10 @@ mod tests {
         store.insert("d", entry(10, true), now);
         assert_eq!(kept(&store), "acd");
         // A large one takes the room of two.
-        store.insert("e", entry(200, true), now);
-        assert_eq!(kept(&store), "ade");
-        store.update("d", now, |entry| entry.response = "x".repeat(100)).unwrap();
+        store.insert("e", entry(400, true), now);
         assert_eq!(kept(&store), "de");
+        store.update("d", now, |entry| entry.response = "x".repeat(500)).unwrap();
+        assert_eq!(kept(&store), "d");
         // One that is larger than all the room is not kept.
         store.insert("f", entry(10_000, true), now);
         assert_eq!(kept(&store), "");

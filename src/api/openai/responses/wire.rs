@@ -103,7 +103,7 @@ impl Wire for ResponseWire {
         Framing::Events
     }
 
-    fn started(&mut self) {
+    fn under_way(&mut self) {
         if self.background {
             self.keep(&State::InProgress, &[], None);
         }
