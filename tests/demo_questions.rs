@@ -65,6 +65,7 @@ fn answer(events: Generation) -> String {
     let mut answer = String::new();
     for event in events {
         match event {
+            Event::Started { .. } => {}
             Event::Piece { text, .. } => answer.push_str(&text),
             Event::Finished { reason, .. } => assert!(matches!(reason, FinishReason::Stop(_)), "no end: {answer}"),
             Event::Failed(error) => panic!("{error}"),

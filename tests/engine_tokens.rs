@@ -43,6 +43,7 @@ fn tokens(events: impl Iterator<Item = Event>) -> Vec<u32> {
     let mut tokens = Vec::new();
     for event in events {
         match event {
+            Event::Started { .. } => {}
             Event::Piece { token_ids, .. } => tokens.extend(token_ids),
             Event::Finished { reason, .. } => assert_eq!(reason, FinishReason::Length),
             Event::Failed(error) => panic!("{error}"),

@@ -3,11 +3,16 @@
 use std::time::SystemTime;
 
 use crate::engine::{
+    dialect::{Dialect, ThoughtTokens},
     error::RequestError,
+    grammar::{Grammar, GrammarError, GrammarSource},
     request::{GenerateRequest, Sink},
 };
 
-use super::native::Message;
+use super::ask::Chat;
+
+/// Told what became of a grammar, on any thread.
+pub type OnGrammar = Box<dyn FnOnce(Result<Grammar, GrammarError>) + Send>;
 
 /// A model that can be asked, from any thread.
 pub trait Backend: Send + Sync + 'static {
@@ -26,8 +31,20 @@ pub trait Backend: Send + Sync + 'static {
     /// The text of token ids; bytes that are not UTF-8 become U+FFFD.
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError>;
 
+    /// The bytes of a token; none for one that there is not.
+    fn token_bytes(&self, token: u32) -> Vec<u8>;
+
     /// A conversation as the model's chat template writes it, with the opening of the assistant's turn at the end.
-    fn render(&self, messages: &[Message]) -> Result<String, RenderError>;
+    fn render(&self, chat: &Chat) -> Result<String, RenderError>;
+
+    /// How the model writes thoughts and tool calls.
+    fn dialect(&self) -> &Dialect;
+
+    /// The tokens around thoughts; `None` for a model that writes none.
+    fn thought_tokens(&self) -> Option<&ThoughtTokens>;
+
+    /// Compiles a grammar for this model's tokens on threads of its own.
+    fn compile(&self, source: GrammarSource, then: OnGrammar);
 
     /// Counters, read without waiting for anything.
     fn snapshot(&self) -> Snapshot;
@@ -57,6 +74,8 @@ pub struct ModelInfo {
 pub enum RenderError {
     /// The model has no chat template.
     NoTemplate,
+    /// Its template has no place for tools.
+    NoTools,
     /// The template refused these messages, in its own words.
     Refused(String),
 }
@@ -85,6 +104,23 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of several engines together.
+    pub fn total(engines: impl IntoIterator<Item = Snapshot>) -> Self {
+        let add = |sum: Self, one: Self| Self {
+            running: sum.running + one.running,
+            waiting: sum.waiting + one.waiting,
+            kv_blocks_used: sum.kv_blocks_used + one.kv_blocks_used,
+            kv_blocks_cached: sum.kv_blocks_cached + one.kv_blocks_cached,
+            kv_blocks_total: sum.kv_blocks_total + one.kv_blocks_total,
+            preemptions: sum.preemptions + one.preemptions,
+            prefix_hits: sum.prefix_hits + one.prefix_hits,
+            drafted_tokens: sum.drafted_tokens + one.drafted_tokens,
+            accepted_tokens: sum.accepted_tokens + one.accepted_tokens,
+            alive: sum.alive && one.alive,
+        };
+        engines.into_iter().fold(Self { alive: true, ..Self::default() }, add)
+    }
+
     /// Used share of the KV cache, 0 to 1.
     pub fn kv_usage(&self) -> f64 {
         if self.kv_blocks_total == 0 { 0.0 } else { self.kv_blocks_used as f64 / self.kv_blocks_total as f64 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::engine::error::RequestError;
+use crate::engine::{error::RequestError, grammar::GrammarError};
 
 /// A request that is answered with an error.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,16 +13,22 @@ pub enum ApiError {
     NotJson(String),
     /// A field is unknown, missing, of the wrong type or out of range.
     Field { param: String, message: String },
-    /// The engine refused or failed.
-    Engine(RequestError),
+    /// A field, or a value of one, that others support and this server does not.
+    Unsupported { param: String, message: String },
+    /// What the answer is to look like, as `param` says it, can't be had.
+    Grammar { param: &'static str, error: GrammarError },
+    /// The engine refused or failed; where the prompt is to blame, `param` is the field that it came in.
+    Engine { error: RequestError, param: &'static str },
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
     /// Nothing is served under this name.
     UnknownModel { name: String, known: Vec<String> },
-    /// The model is still being loaded, or another in its place.
+    /// The models are not known yet, or this one is being loaded and can't be unloaded.
     Loading,
-    /// There is no model: the last one could not be loaded.
-    NoModel,
+    /// The model could not be loaded.
+    NotLoaded { model: String, retry_after_seconds: u32 },
+    /// The model does not fit beside those that are busy; `left_bytes` is what the others could give.
+    NoRoom { model: String, needed_bytes: u64, left_bytes: u64, busy: Vec<String> },
     /// Too much text work is waiting already.
     Busy,
     /// Refused below the handlers: no such path, a wrong method, broken HTTP. Status and words come from there.
@@ -34,22 +40,47 @@ impl ApiError {
         Self::Field { param: param.into(), message: message.into() }
     }
 
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Unsupported { param: param.into(), message: message.into() }
+    }
+
+    /// The same, where the prompt came in this field.
+    pub fn about(self, param: &'static str) -> Self {
+        match self {
+            Self::Engine { error, .. } => Self::Engine { error, param },
+            other => other,
+        }
+    }
+
+    /// `error` is about what `param` asks for.
+    pub fn grammar(param: &'static str, error: GrammarError) -> Self {
+        if let GrammarError::Internal(why) = &error {
+            log::error!("a grammar could not be compiled: {why}");
+        }
+        Self::Grammar { param, error }
+    }
+
     /// The HTTP status the blame deserves.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotJson(_) | Self::Field { .. } => 400,
+            Self::NotJson(_) | Self::Field { .. } | Self::Unsupported { .. } => 400,
+            Self::Grammar { error, .. } => match error {
+                GrammarError::Invalid { .. } => 400,
+                GrammarError::Busy => 503,
+                GrammarError::Internal(_) => 500,
+            },
             Self::UnknownModel { .. } => 404,
             Self::Misdirected { .. } => 421,
-            Self::Busy | Self::Loading | Self::NoModel => 503,
+            Self::Busy | Self::Loading | Self::NotLoaded { .. } | Self::NoRoom { .. } => 503,
             Self::Refused { status, .. } => *status,
-            Self::Engine(error) => match error {
+            Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt
                 | RequestError::ContextExceeded { .. }
                 | RequestError::UnknownToken { .. }
                 | RequestError::CacheExceeded { .. } => 400,
                 RequestError::QueueFull { .. } | RequestError::ShuttingDown => 503,
                 RequestError::QueueTimeout | RequestError::Timeout => 504,
-                RequestError::BadLogits | RequestError::Internal(_) => 500,
+                RequestError::BadLogits | RequestError::Grammar(_) | RequestError::Internal(_) => 500,
             },
         }
     }
@@ -59,11 +90,18 @@ impl ApiError {
         match self {
             Self::NotJson(_) => "invalid_json",
             Self::Field { .. } => "invalid_request",
+            Self::Unsupported { .. } => "unsupported_parameter",
+            Self::Grammar { error, .. } => match error {
+                GrammarError::Invalid { .. } => "invalid_grammar",
+                GrammarError::Busy => "overloaded",
+                GrammarError::Internal(_) => "internal_error",
+            },
             Self::UnknownModel { .. } => "model_not_found",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
             Self::Loading => "loading",
-            Self::NoModel => "no_model",
+            Self::NotLoaded { .. } => "no_model",
+            Self::NoRoom { .. } => "no_memory",
             Self::Refused { status, .. } => match status {
                 404 => "not_found",
                 405 => "method_not_allowed",
@@ -76,7 +114,7 @@ impl ApiError {
                 500.. => "internal_error",
                 _ => "bad_request",
             },
-            Self::Engine(error) => match error {
+            Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt => "empty_prompt",
                 RequestError::ContextExceeded { .. } => "context_length_exceeded",
                 RequestError::UnknownToken { .. } => "unknown_token",
@@ -86,6 +124,7 @@ impl ApiError {
                 RequestError::Timeout => "timeout",
                 RequestError::ShuttingDown => "shutting_down",
                 RequestError::BadLogits => "model_failed",
+                RequestError::Grammar(_) => "grammar_failed",
                 RequestError::Internal(_) => "internal_error",
             },
         }
@@ -94,14 +133,17 @@ impl ApiError {
     /// The field to blame, if one is.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Field { param, .. } => Some(param),
+            Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::Grammar { param, error: GrammarError::Invalid { .. } } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
-            Self::Engine(
-                RequestError::EmptyPrompt
-                | RequestError::ContextExceeded { .. }
-                | RequestError::UnknownToken { .. }
-                | RequestError::CacheExceeded { .. },
-            ) => Some("prompt"),
+            Self::Engine {
+                error:
+                    RequestError::EmptyPrompt
+                    | RequestError::ContextExceeded { .. }
+                    | RequestError::UnknownToken { .. }
+                    | RequestError::CacheExceeded { .. },
+                param,
+            } => Some(param),
             _ => None,
         }
     }
@@ -109,10 +151,11 @@ impl ApiError {
     /// Seconds after which to try again, where trying again helps.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Self::Busy | Self::Loading => Some(1),
-            Self::NoModel => Some(60),
-            Self::Engine(RequestError::QueueFull { .. }) => Some(2),
-            Self::Engine(RequestError::ShuttingDown) => Some(5),
+            Self::Busy | Self::Loading | Self::Grammar { error: GrammarError::Busy, .. } => Some(1),
+            Self::NotLoaded { retry_after_seconds, .. } => Some(*retry_after_seconds),
+            Self::NoRoom { .. } => Some(5),
+            Self::Engine { error: RequestError::QueueFull { .. }, .. } => Some(2),
+            Self::Engine { error: RequestError::ShuttingDown, .. } => Some(5),
             _ => None,
         }
     }
@@ -127,10 +170,14 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson(why) => write!(f, "the body is not a JSON object: {why}"),
-            Self::Field { param, message } => write!(f, "{param}: {message}"),
+            Self::Field { param, message } | Self::Unsupported { param, message } => write!(f, "{param}: {message}"),
+            Self::Grammar { param, error: error @ GrammarError::Invalid { .. } } => write!(f, "{param}: {error}"),
             // The reason of an internal error is for the log, not for the client.
-            Self::Engine(RequestError::Internal(_)) => f.write_str("internal error"),
-            Self::Engine(error) => error.fmt(f),
+            Self::Grammar { error: GrammarError::Internal(_), .. } => f.write_str("internal error"),
+            Self::Grammar { error, .. } => error.fmt(f),
+            // The reason of an internal error is for the log, not for the client.
+            Self::Engine { error: RequestError::Internal(_), .. } => f.write_str("internal error"),
+            Self::Engine { error, .. } => error.fmt(f),
             Self::Misdirected { host } => write!(
                 f,
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
@@ -140,8 +187,18 @@ impl fmt::Display for ApiError {
                 write!(f, "no model is called {name:?}; there is {}", known.join(", "))
             }
             Self::Loading => f.write_str("the model is being loaded; try again shortly"),
-            Self::NoModel => {
-                f.write_str("the model could not be loaded; whoever runs this server finds the reason in its log")
+            Self::NotLoaded { model, .. } => {
+                write!(f, "model {model} could not be loaded; whoever runs this server finds the reason in its log")
+            }
+            Self::NoRoom { model, needed_bytes, left_bytes, busy } => {
+                let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+                let (needed, left) = (gib(*needed_bytes), gib(*left_bytes));
+                write!(f, "model {model} needs {needed:.1} GiB of memory; {left:.1} are left")?;
+                match &busy[..] {
+                    [] => Ok(()),
+                    [one] => write!(f, ", and {one} is busy"),
+                    more => write!(f, ", and {} are busy", more.join(", ")),
+                }
             }
             Self::Busy => f.write_str("too many texts are being processed; try again shortly"),
             Self::Refused { message, .. } => f.write_str(message),
@@ -156,6 +213,6 @@ impl From<RequestError> for ApiError {
         if let RequestError::Internal(why) = &error {
             log::error!("the engine failed a request: {why}");
         }
-        Self::Engine(error)
+        Self::Engine { error, param: "prompt" }
     }
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use crate::engine::{
     Engine,
     chat_template::ChatTemplate,
+    dialect::{Dialect, ThoughtTokens},
     error::RequestError,
+    grammar::{Compiler, GrammarSource},
     request::{GenerateRequest, Sink},
     tokenizer::{Markup, Special},
 };
 
 use super::{
-    backend::{Backend, ModelInfo, RenderError, Snapshot},
-    native::Message,
+    ask::Chat,
+    backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
@@ -22,12 +24,19 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 pub struct Served {
     engine: Engine,
     template: Option<ChatTemplate>,
+    dialect: Dialect,
+    thought_tokens: Option<ThoughtTokens>,
+    compiler: Compiler,
     info: ModelInfo,
 }
 
 impl Served {
     pub fn new(engine: Engine, template: Option<ChatTemplate>, info: ModelInfo) -> Self {
-        Self { engine, template, info }
+        let tokenizer = engine.tokenizer();
+        let dialect = Dialect::detect(None, tokenizer);
+        let thought_tokens = dialect.thought_tokens(tokenizer);
+        let compiler = Compiler::new(tokenizer);
+        Self { engine, template, dialect, thought_tokens, compiler, info }
     }
 }
 
@@ -58,12 +67,27 @@ impl Backend for Served {
         }
     }
 
-    fn render(&self, messages: &[Message]) -> Result<String, RenderError> {
+    fn token_bytes(&self, token: u32) -> Vec<u8> {
+        let tokenizer = self.engine.tokenizer();
+        if (token as usize) < tokenizer.vocabulary() { tokenizer.token_bytes(token).to_vec() } else { Vec::new() }
+    }
+
+    fn render(&self, chat: &Chat) -> Result<String, RenderError> {
         let template = self.template.as_ref().ok_or(RenderError::NoTemplate)?;
-        let messages = serde_json::json!(messages);
-        template
-            .render(&messages, true, &serde_json::Map::new())
-            .map_err(|error| RenderError::Refused(error.to_string()))
+        let messages = serde_json::json!(chat.messages);
+        template.render(&messages, true, &chat.variables).map_err(|error| RenderError::Refused(error.to_string()))
+    }
+
+    fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    fn thought_tokens(&self) -> Option<&ThoughtTokens> {
+        self.thought_tokens.as_ref()
+    }
+
+    fn compile(&self, source: GrammarSource, then: OnGrammar) {
+        self.compiler.compile_then(source, then);
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -5,6 +5,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -45,6 +46,29 @@ impl TextWorker {
             return Ok(());
         }
         self.jobs.try_send(Box::new(job)).map_err(|_| ApiError::Busy)
+    }
+
+    /// As [`run`](Self::run), for a job that makes an answer: if there is no room for it, the answer is that.
+    pub fn answer<T: 'static>(
+        &self,
+        bytes: usize,
+        answer: impl FnOnce(Result<T, ApiError>) + Send + 'static,
+        job: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) {
+        // Whoever comes first takes it.
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        let take = |answer: &Mutex<Option<_>>| answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mine = Arc::clone(&answer);
+        let run = self.run(bytes, move || {
+            if let Some(answer) = take(&mine) {
+                answer(job());
+            }
+        });
+        if let Err(error) = run
+            && let Some(answer) = take(&answer)
+        {
+            answer(Err(error));
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.take())?;
     let ask = ask(&args, prompt)?;
     let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
-    let served = load::load_showing(&config, &|_| {})?.served;
+    let served = load::load_showing(config.default_model(), config.server.queue_max)?.served;
     let request = request(&*served, ask)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -81,7 +81,8 @@ fn ask(args: &GenerateArgs, prompt: String) -> Result<Ask, Failure> {
     fields.insert("stop".to_owned(), args.stop.clone().into());
     fields.insert("ignore_eos".to_owned(), args.ignore_eos.into());
     let body = Value::Object(fields).to_string();
-    Ask::parse(body.as_bytes(), GenerateRequest::QUEUE_TIMEOUT).map_err(|error| Failure::Usage(error.to_string()))
+    let parsed = api::parse(body.as_bytes(), GenerateRequest::QUEUE_TIMEOUT);
+    parsed.map(|(ask, _)| ask).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// What the engine is asked; a model without chat template gets the prompt as it is.
@@ -155,6 +156,7 @@ fn receive(
 ) -> io::Result<Result<End, Failure>> {
     for event in events {
         match event {
+            Event::Started { .. } => {}
             Event::Piece { text, token_ids, .. } => on_piece(&text, &token_ids)?,
             Event::Finished { reason, usage, timeline } => return Ok(Ok((reason, usage, timeline))),
             Event::Failed(error) => return Ok(Err(Failure::Run(error.to_string()))),

@@ -25,6 +25,8 @@ pub enum RequestError {
     ShuttingDown,
     /// The model gave no usable logits (NaN).
     BadLogits,
+    /// The grammar can't be followed, or not this one with this model: why.
+    Grammar(String),
     /// The engine itself failed.
     Internal(String),
 }
@@ -51,6 +53,7 @@ impl fmt::Display for RequestError {
             Self::Timeout => write!(f, "the request was not finished within its timeout"),
             Self::ShuttingDown => write!(f, "the server is shutting down"),
             Self::BadLogits => write!(f, "the model produced no usable output for this request"),
+            Self::Grammar(why) => write!(f, "the grammar can't be followed: {why}"),
             Self::Internal(why) => write!(f, "internal error: {why}"),
         }
     }

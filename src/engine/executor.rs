@@ -23,11 +23,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use super::{
     batch::{Batch, Want},
     error::RequestError,
+    grammar::{Ahead, Allowed, Masks, Progress},
     intake::Admissible,
     job::Job,
     kv_cache::KvCache,
     models::{Best, Model, Outcome},
-    request::{FinishReason, Flow},
+    request::{FinishReason, Flow, StopCause},
     sampler::{BadLogits, Sampler},
     scheduler::{Chunk, Sampled, Scheduler, Step},
     sequence::SeqId,
@@ -46,6 +47,7 @@ pub struct Executor {
     pub cache: KvCache,
     pub scheduler: Scheduler,
     pub sampler: Sampler,
+    pub masks: Masks,
     pub tokenizer: Arc<Tokenizer>,
     pub stats: Arc<EngineStats>,
     pub inbox: Receiver<Admissible>,
@@ -140,9 +142,12 @@ impl Executor {
             return false;
         }
         let batch = self.scheduler.batch(&step, self.choices);
-        match self.forward(&batch) {
+        self.ask_masks(&step);
+        let computed = self.forward(&batch);
+        let ahead = self.masks.collect();
+        match computed {
             Ok(()) => {
-                let sampled = self.sample(&step, &batch);
+                let sampled = self.sample(&step, &batch, ahead);
                 let elapsed = started.elapsed();
                 self.scheduler.commit(&step, &sampled, elapsed);
                 self.stats.steps_total.add(1);
@@ -190,6 +195,15 @@ impl Executor {
         self.publish();
     }
 
+    /// What the sampled rows may choose from is worked out while the model computes them.
+    fn ask_masks(&mut self, step: &Step) {
+        for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
+            if let Some(constraint) = self.jobs.get_mut(&chunk.id).and_then(|job| job.constraint.take()) {
+                self.masks.ask(chunk.id, *constraint, &chunk.draft);
+            }
+        }
+    }
+
     /// Leaves what the batch wants in `self.outcome`.
     fn forward(&mut self, batch: &Batch) -> Result<(), String> {
         let (model, cache, outcome) = (&mut self.model, &mut self.cache, &mut self.outcome);
@@ -205,29 +219,52 @@ impl Executor {
         }
     }
 
-    /// The next tokens of every sequence that has some; those without usable logits fail.
-    fn sample(&mut self, step: &Step, batch: &Batch) -> Vec<Sampled> {
+    /// The next tokens of every sequence that has some; those without usable logits fail, and those whose grammar does.
+    fn sample(&mut self, step: &Step, batch: &Batch, mut ahead: HashMap<SeqId, Result<Ahead, String>>) -> Vec<Sampled> {
         let Self { outcome, sampler, jobs, scheduler, stats, .. } = self;
         let mut rows = rows(batch, outcome, self.model.spec().vocabulary);
         let mut sampled = Vec::new();
-        let mut bad = Vec::new();
+        let mut failed = Vec::new();
         for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
             let rows: Vec<Row> = rows.by_ref().take(chunk.sampled_rows()).collect();
-            let (Some(job), Some(sequence)) = (jobs.get(&chunk.id), scheduler.sequence(chunk.id)) else { continue };
-            match follow(chunk, rows, &sequence.tokens, |row, tokens| row.choose(sampler, job, tokens)) {
+            let (Some(job), Some(sequence)) = (jobs.get_mut(&chunk.id), scheduler.sequence(chunk.id)) else { continue };
+            let ahead = match ahead.remove(&chunk.id).transpose() {
+                Ok(ahead) => ahead,
+                Err(why) => {
+                    failed.push((chunk.id, RequestError::Grammar(why)));
+                    continue;
+                }
+            };
+            let choose = |row: Row, tokens: &[u32]| {
+                let allowed = match &ahead {
+                    None => &Allowed::All,
+                    Some(ahead) => {
+                        ahead.get(tokens.len() - sequence.tokens.len()).map(|(_, allowed)| allowed).ok_or(BadLogits)?
+                    }
+                };
+                row.choose(allowed, sampler, job, tokens)
+            };
+            let chosen = follow(chunk, rows, &sequence.tokens, choose);
+            let advanced = chosen.map_err(|BadLogits| RequestError::BadLogits).and_then(|tokens| {
+                ahead.map_or(Ok(()), |ahead| job.advance(ahead, &tokens)).map_err(RequestError::Grammar)?;
+                Ok(tokens)
+            });
+            match advanced {
                 Ok(tokens) => {
                     stats.drafted_tokens_total.add(chunk.draft.len());
                     stats.accepted_tokens_total.add(tokens.len() - 1);
                     sampled.push((chunk.id, tokens));
                 }
-                Err(BadLogits) => bad.push(chunk.id),
+                Err(error) => failed.push((chunk.id, error)),
             }
         }
         drop(rows);
-        for id in bad {
-            self.stats.bad_logits_total.add(1);
-            self.scheduler.discard(id);
-            self.fail(id, RequestError::BadLogits);
+        for (id, error) in failed {
+            if error == RequestError::BadLogits {
+                self.stats.bad_logits_total.add(1);
+                self.scheduler.discard(id);
+            }
+            self.fail(id, error);
         }
         sampled
     }
@@ -237,13 +274,18 @@ impl Executor {
         let now = Instant::now();
         for (id, tokens) in sampled {
             let Some(job) = self.jobs.get_mut(id) else { continue };
+            job.cached_tokens = self.scheduler.sequence(*id).map_or(0, |sequence| sequence.cached_tokens);
             let before = job.generated_tokens;
             let stopped = job.push(tokens, now, &self.tokenizer);
             self.stats.generated_tokens_total.add(job.generated_tokens - before);
             if let Some(cause) = stopped {
                 self.finish(*id, FinishReason::Stop(cause));
+            } else if job.progress == Progress::Complete {
+                self.finish(*id, FinishReason::Stop(StopCause::Complete));
             } else if self.scheduler.sequence(*id).is_none_or(|s| s.tokens.len() >= s.tokens_max) {
                 self.finish(*id, FinishReason::Length);
+            } else if let Some(constraint) = &mut job.constraint {
+                self.scheduler.foretell(*id, || constraint.forced());
             }
         }
     }
@@ -299,11 +341,14 @@ enum Row<'a> {
 
 impl Row<'_> {
     /// The token after `tokens`.
-    fn choose(self, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
+    fn choose(self, allowed: &Allowed, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
         match self {
             Row::Best(best) if best.logit.is_finite() => Ok(best.token),
             Row::Best(_) => Err(BadLogits),
-            Row::Logits(logits) => sampler.sample(logits, &job.sampling, tokens, job.seed),
+            Row::Logits(logits) => {
+                allowed.apply(logits);
+                sampler.sample(logits, &job.sampling, tokens, job.seed)
+            }
         }
     }
 }

@@ -6,8 +6,10 @@
 use super::{
     batch::{Batch, Segment, Want},
     blocks::{BLOCK_TOKENS, BlockId},
+    gguf::{Gguf, GgufWriter},
     kv_cache::KvCache,
     models::{Best, ForwardError, Model, Outcome, Spec},
+    tokenizer::Tokenizer,
 };
 
 /// Mixes 64 bits (the finaliser of SplitMix64).
@@ -126,4 +128,29 @@ impl Model for HashModel {
         }
         Ok(())
     }
+}
+
+/// A tokenizer whose token `i` is the byte `i`; 256 is an end token.
+pub fn byte_tokenizer() -> Tokenizer {
+    // GPT-2's spelling of bytes: printable ones are themselves, the others come from U+0100 on.
+    let mut others = 0x100..;
+    let mut tokens: Vec<String> = (0..=255u8)
+        .map(|byte| match byte {
+            33..=126 | 161..=172 | 174..=255 => char::from(byte).to_string(),
+            _ => char::from_u32(others.next().unwrap()).unwrap().to_string(),
+        })
+        .collect();
+    tokens.push("<|endoftext|>".into());
+    let mut types = vec![1; 256];
+    types.push(3);
+    let mut writer = GgufWriter::new();
+    writer
+        .str("tokenizer.ggml.model", "gpt2")
+        .str("tokenizer.ggml.pre", "gpt-2")
+        .strings("tokenizer.ggml.tokens", &tokens)
+        .i32s("tokenizer.ggml.token_type", &types)
+        .strings::<&str>("tokenizer.ggml.merges", &[])
+        .u32("tokenizer.ggml.eos_token_id", 256);
+    let gguf = Gguf::from_static(writer.to_bytes().leak()).unwrap();
+    Tokenizer::from_gguf(gguf.metadata()).unwrap()
 }

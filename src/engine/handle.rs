@@ -18,6 +18,7 @@ use super::{
     config::EngineConfig,
     error::RequestError,
     executor::Executor,
+    grammar::{Compiler, Masks},
     intake::{Intake, Submission},
     job::{Caller, Ticket},
     kv_cache::KvCache,
@@ -78,6 +79,7 @@ struct Inner {
     context: usize,
     queue_max: usize,
     tokenizer: Arc<Tokenizer>,
+    grammars: Compiler,
     stats: Arc<EngineStats>,
     /// `None` once the engine is shutting down.
     submissions: Mutex<Option<Sender<Submission>>>,
@@ -142,6 +144,7 @@ impl Engine {
             cache,
             scheduler: Scheduler::new(&config, blocks),
             sampler: Sampler::new(vocabulary),
+            masks: Masks::new(),
             tokenizer: Arc::clone(&tokenizer),
             stats: Arc::clone(&stats),
             inbox,
@@ -170,6 +173,7 @@ impl Engine {
             spec,
             context,
             queue_max: config.queue_max,
+            grammars: Compiler::new(&tokenizer),
             tokenizer,
             stats,
             submissions: Mutex::new(Some(submit)),
@@ -241,9 +245,14 @@ impl Engine {
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.0.tokenizer
     }
+
+    /// Compiles grammars for requests to this engine.
+    pub fn grammars(&self) -> &Compiler {
+        &self.0.grammars
+    }
 }
 
-/// A generation parks when this many events wait to be read; a step adds two at most.
+/// A generation parks when this many events wait to be read; a step adds three at most.
 const EVENTS_PARK: usize = 64;
 const EVENTS_MAX: usize = EVENTS_PARK + 4;
 

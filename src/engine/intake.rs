@@ -13,9 +13,11 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 
 use super::{
+    batch::Want,
     blocks::BLOCK_TOKENS,
     detokenizer::{Start, TextStream},
     error::RequestError,
+    grammar::{Constraint, Progress},
     job::{Caller, Job},
     request::{FinishReason, Flow, GenerateRequest, Prompt, Usage},
     sampler::want,
@@ -73,6 +75,9 @@ impl Intake {
             Ok(prompt) => prompt,
             Err(error) => return caller.fail(error),
         };
+        if request.grammar.as_ref().is_some_and(|grammar| !grammar.is_for(&self.tokenizer)) {
+            return caller.fail(RequestError::Grammar("it was compiled for another model".into()));
+        }
         if request.max_tokens == 0 {
             let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
             return caller.finish(FinishReason::Length, usage);
@@ -107,8 +112,15 @@ impl Intake {
         // Cut to what context and cache leave; a prompt that has not even room for one token is refused by the scheduler.
         let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
         let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
+        let start = match (&request.prompt, &request.grammar) {
+            // A grammar says itself whether the answer begins with a space.
+            (Prompt::Rendered(_), None) => Start::OfText,
+            _ => Start::Continuation,
+        };
+        let constraint = Constraint::new(request.grammar, request.thinking, request.ignore_eos, &self.tokenizer);
         let sequence = Sequence {
-            want: want(&request.sampling),
+            // The best token of all may not be allowed.
+            want: if constraint.is_some() { Want::Logits } else { want(&request.sampling) },
             priority: request.priority,
             client: request.client,
             tenant: request.tenant,
@@ -116,11 +128,6 @@ impl Intake {
             expires: request.timeout.map(|timeout| caller.deadline(timeout)),
             speculation: (self.draft_max > 0).then(|| Speculation::new(&prompt)),
             ..Sequence::new(id, prompt, tokens_max, caller.received())
-        };
-
-        let start = match request.prompt {
-            Prompt::Rendered(_) => Start::OfText,
-            Prompt::Text(_) | Prompt::Tokens(_) => Start::Continuation,
         };
         let mut end_tokens = request.stop_tokens;
         if !request.ignore_eos {
@@ -136,6 +143,8 @@ impl Intake {
             cached_tokens: 0,
             generated_tokens: 0,
             parked: false,
+            constraint: constraint.map(Box::new),
+            progress: Progress::GoesOn,
         };
         Admissible { sequence, job }
     }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     detokenizer::{Pushed, TextStream},
     error::RequestError,
+    grammar::{Ahead, Constraint, Progress},
     request::{Event, FinishReason, Flow, SamplingParams, Sink, StopCause, Timeline, Usage},
     stats::EngineStats,
     tokenizer::Tokenizer,
@@ -78,6 +79,12 @@ impl Caller {
         self.timeline.first_token.get_or_insert(now);
     }
 
+    pub fn started(&mut self, prompt_tokens: usize, cached_tokens: usize) {
+        if let Some(sink) = &mut self.sink {
+            sink.on_event(Event::Started { prompt_tokens, cached_tokens });
+        }
+    }
+
     pub fn piece(&mut self, text: String, token_ids: Vec<u32>) {
         if let Some(sink) = &mut self.sink {
             sink.on_event(Event::Piece { text, token_ids, logprobs: Vec::new() });
@@ -125,13 +132,28 @@ pub struct Job {
     pub generated_tokens: usize,
     /// Its reader is behind.
     pub parked: bool,
+    /// What it may say; elsewhere while masks are computed. `None`: anything.
+    pub constraint: Option<Box<Constraint>>,
+    pub progress: Progress,
 }
 
 impl Job {
+    /// Of the states that were looked ahead to, `tokens` leads to the one after its last: all but that were the draft's.
+    pub fn advance(&mut self, mut ahead: Ahead, tokens: &[u32]) -> Result<(), String> {
+        let Some((&last, known)) = tokens.split_last() else { return Err("no token was chosen".into()) };
+        let (mut constraint, _) = ahead.swap_remove(known.len());
+        self.progress = constraint.advance(last)?;
+        self.constraint = Some(Box::new(constraint));
+        Ok(())
+    }
+
     /// Takes the next tokens and tells the text that they bring. Says so if the generation stops at one of them: those
     /// after it are nobody's.
     pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> Option<StopCause> {
         self.caller.token(now);
+        if self.generated_tokens == 0 {
+            self.caller.started(self.prompt_tokens, self.cached_tokens);
+        }
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         let mut stopped = None;
         for &token in tokens {

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::RequestError;
 pub use super::prefix::Tenant;
+use super::{error::RequestError, grammar::Grammar};
 
 /// A prompt as the caller has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,6 +151,10 @@ pub struct GenerateRequest {
     pub ignore_eos: bool,
     /// Tell each token's log-probability, and those of so many of the most likely ones.
     pub logprobs: Option<usize>,
+    /// The answer follows this grammar; thoughts before it do not.
+    pub grammar: Option<Grammar>,
+    /// Thoughts before the answer, if there are any: where they end and how long they may be.
+    pub thinking: Option<Thinking>,
     /// Special tokens whose spelling is part of the text, as where a model marks its tool calls with them.
     pub visible: Vec<u32>,
     /// Higher runs first; preempted last.
@@ -163,6 +167,19 @@ pub struct GenerateRequest {
     pub client: Option<ClientKey>,
     /// Whose cache it may use and adds to; `None`: the one of all who don't say.
     pub tenant: Option<Tenant>,
+}
+
+/// How a model marks its thoughts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thinking {
+    /// The tokens that begin thoughts.
+    pub open: Vec<u32>,
+    /// The tokens that end them; where there are none, thoughts are not known.
+    pub close: Vec<u32>,
+    /// The prompt has begun them. Else the model may, with its first tokens.
+    pub begun: bool,
+    /// After so many tokens of thought they are ended.
+    pub tokens_max: Option<usize>,
 }
 
 /// Tells clients from one another. Two with the same key share one share.
@@ -181,6 +198,8 @@ impl GenerateRequest {
             stop_tokens: Vec::new(),
             ignore_eos: false,
             logprobs: None,
+            grammar: None,
+            thinking: None,
             visible: Vec::new(),
             priority: 0,
             queue_timeout: Self::QUEUE_TIMEOUT,
@@ -208,6 +227,8 @@ pub enum StopCause {
     Token(u32),
     /// The stop string of this index in the request.
     Text(usize),
+    /// The grammar allows nothing more.
+    Complete,
 }
 
 /// A token and how likely it was, by the model's own distribution: before bias, penalties and temperature.
@@ -239,9 +260,15 @@ pub struct Timeline {
     pub preemptions: u32,
 }
 
-/// What the engine tells a caller, in this order: any number of `Piece`, then exactly one of `Finished` or `Failed`.
+/// What the engine tells a caller, in this order: `Started` and any number of `Piece`, then exactly one of `Finished` or
+/// `Failed`; those may come without the others.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The prompt has been computed: the first token is there.
+    Started {
+        prompt_tokens: usize,
+        cached_tokens: usize,
+    },
     /// New text and the tokens it came from. Text is whole UTF-8; tokens whose bytes are held back (an unfinished
     /// character, a possible stop string) come with the piece that releases them.
     Piece {

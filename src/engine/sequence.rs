@@ -44,6 +44,8 @@ pub struct Sequence {
     pub expires: Option<Instant>,
     /// `None`: nothing is guessed for it.
     pub speculation: Option<Speculation>,
+    /// What must follow its tokens, as far as a grammar tells: a draft that is right.
+    pub foretold: Vec<u32>,
     /// Its reader is behind: it gets no rows.
     pub parked: bool,
     /// The how manieth it was to be admitted for the first time; `None` before.
@@ -77,6 +79,7 @@ impl Sequence {
             deadline: None,
             expires: None,
             speculation: None,
+            foretold: Vec::new(),
             parked: false,
             admission: None,
             computed: 0,
@@ -126,6 +129,7 @@ impl Sequence {
 
     /// It has got these tokens more.
     pub fn extend(&mut self, tokens: &[u32]) {
+        self.foretold.clear();
         for &token in tokens {
             self.tokens.push(token);
             if let Some(speculation) = &mut self.speculation {

@@ -152,7 +152,7 @@ impl EngineStats {
 
     pub(super) fn count_end(&self, event: &Event) {
         match event {
-            Event::Piece { .. } => return,
+            Event::Started { .. } | Event::Piece { .. } => return,
             Event::Finished { reason: FinishReason::Stop(_), .. } => &self.stopped_total,
             Event::Finished { reason: FinishReason::Length, .. } => &self.length_total,
             Event::Finished { reason: FinishReason::Cancelled, .. } => &self.cancelled_total,

@@ -4,29 +4,33 @@
 //! nobody. Label values come from closed sets, so that clients can't grow the page.
 
 mod cells;
+mod models;
 mod text;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use crate::{
-    engine::{
-        blocks::BLOCK_TOKENS,
-        request::{FinishReason, Timeline, Usage},
-    },
-    http::LoopStats,
+    engine::request::{FinishReason, Timeline, Usage},
+    http::{LoopStats, Reply, Request},
 };
 
 use super::{
-    backend::{ModelInfo, Snapshot},
+    backend::Snapshot,
+    error::ApiError,
+    models::ModelStatus,
     page,
+    routes::{self, ROUTES},
+    state::Api,
 };
 
 use cells::{Histogram, Rate};
-pub use text::CONTENT_TYPE;
-use text::Text;
+use text::{CONTENT_TYPE, Text};
 
 /// Bounds for times to an answer, in seconds.
 const LATENCY: &[f64] =
@@ -35,47 +39,36 @@ const LATENCY: &[f64] =
 const GAP: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// What a request was for.
+/// What a request was for: one of the routes, the page, or something unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    Generate,
-    GenerateStream,
-    Encode,
-    Decode,
-    Health,
-    Livez,
-    Readyz,
-    Metrics,
-    Page,
-    /// Unknown paths, wrong methods, broken requests.
-    Other,
-}
-
-const ENDPOINTS: [(Endpoint, &str); 10] = [
-    (Endpoint::Generate, "/generate"),
-    (Endpoint::GenerateStream, "/generate_stream"),
-    (Endpoint::Encode, "/encode"),
-    (Endpoint::Decode, "/decode"),
-    (Endpoint::Health, "/health"),
-    (Endpoint::Livez, "/livez"),
-    (Endpoint::Readyz, "/readyz"),
-    (Endpoint::Metrics, "/metrics"),
-    (Endpoint::Page, "/"),
-    (Endpoint::Other, "other"),
-];
+pub struct Endpoint(usize);
 
 impl Endpoint {
-    /// The endpoint a path belongs to.
-    pub fn of(path: &str) -> Self {
-        if page::FILES.iter().any(|file| file.path == path) {
-            return Self::Page;
+    /// A file of the page.
+    pub const PAGE: Self = Self(ROUTES.len());
+    /// Unknown paths, wrong methods, broken requests.
+    pub const OTHER: Self = Self(ROUTES.len() + 1);
+    const COUNT: usize = ROUTES.len() + 2;
+
+    /// The endpoint that a request has led to.
+    pub fn of(request: &Request<'_>) -> Self {
+        if page::FILES.iter().any(|file| file.path == request.path()) {
+            return Self::PAGE;
         }
-        ENDPOINTS.iter().find(|(_, name)| *name == path).map_or(Self::Other, |(endpoint, _)| *endpoint)
+        request.route().and_then(routes::index_of).map_or(Self::OTHER, Self)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::PAGE => "/",
+            Self::OTHER => "other",
+            Self(route) => ROUTES[route].path,
+        }
     }
 }
 
 /// Statuses counted by number; any other counts as the last.
-const STATUSES: [(u16, &str); 16] = [
+const STATUSES: [(u16, &str); 17] = [
     (200, "200"),
     (304, "304"),
     (400, "400"),
@@ -87,6 +80,7 @@ const STATUSES: [(u16, &str); 16] = [
     (417, "417"),
     (421, "421"),
     (431, "431"),
+    (499, "499"),
     (500, "500"),
     (501, "501"),
     (503, "503"),
@@ -120,7 +114,7 @@ const RELOADS: [(ReloadOutcome, &str); 4] = [
 /// All counters of one server.
 pub struct Metrics {
     started: Instant,
-    requests: [[AtomicU64; STATUSES.len()]; ENDPOINTS.len()],
+    requests: [[AtomicU64; STATUSES.len()]; Endpoint::COUNT],
     outcomes: [AtomicU64; OUTCOMES.len()],
     reloads: [AtomicU64; RELOADS.len()],
     duration: Histogram,
@@ -134,12 +128,16 @@ pub struct Metrics {
     token_rate: Rate,
 }
 
+/// `GET /metrics`: Prometheus text.
+pub fn scrape(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
+    let page = api.metrics.render(&api.gauges(), Instant::now());
+    Ok(Reply::text(page).header("Content-Type", CONTENT_TYPE).header("Cache-Control", "no-store"))
+}
+
 /// The state of everything at one moment, for one scrape.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
-    /// Its name, and what is told of it.
-    pub model: Option<(String, ModelInfo)>,
-    pub engine: Snapshot,
+    pub models: Vec<ModelStatus>,
     pub loops: Vec<LoopStats>,
     pub ready: bool,
 }
@@ -148,7 +146,7 @@ impl Metrics {
     pub fn new(now: Instant) -> Self {
         Self {
             started: now,
-            requests: Default::default(),
+            requests: [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; Endpoint::COUNT],
             outcomes: Default::default(),
             reloads: Default::default(),
             duration: Histogram::new(LATENCY),
@@ -165,9 +163,8 @@ impl Metrics {
 
     /// A request was answered; a stream counts when its head goes out.
     pub fn on_answer(&self, endpoint: Endpoint, status: u16) {
-        let row = ENDPOINTS.iter().position(|(e, _)| *e == endpoint).unwrap_or(ENDPOINTS.len() - 1);
         let column = STATUSES.iter().position(|(code, _)| *code == status).unwrap_or(STATUSES.len() - 1);
-        self.requests[row][column].fetch_add(1, Relaxed);
+        self.requests[endpoint.0][column].fetch_add(1, Relaxed);
         self.request_rate.add(self.second(Instant::now()), 1);
     }
 
@@ -240,16 +237,18 @@ impl Metrics {
         self.render_requests(&mut text);
         self.render_tokens(&mut text);
         render_gauges(&mut text, gauges);
-        self.render_model(&mut text, gauges);
+        self.render_reloads(&mut text);
+        models::render(&mut text, &gauges.models);
         render_loops(&mut text, &gauges.loops);
         text.gauge("sconce_uptime_seconds", "Time since the server started.", self.uptime(now).as_secs_f64());
-        render_aliases(&mut text, gauges);
+        models::render_aliases(&mut text, &gauges.models);
         text.into_string()
     }
 
     fn render_requests(&self, text: &mut Text) {
         text.family("sconce_requests_total", "counter", "Requests answered, by endpoint and status.");
-        for ((_, endpoint), row) in ENDPOINTS.iter().zip(&self.requests) {
+        for (endpoint, row) in self.requests.iter().enumerate() {
+            let endpoint = Endpoint(endpoint).name();
             for ((_, status), count) in STATUSES.iter().zip(row) {
                 let count = count.load(Relaxed);
                 if count > 0 {
@@ -283,24 +282,11 @@ impl Metrics {
         );
     }
 
-    fn render_model(&self, text: &mut Text, gauges: &Gauges) {
-        text.family("sconce_reloads_total", "counter", "Attempts to replace the model, by outcome.");
+    fn render_reloads(&self, text: &mut Text) {
+        text.family("sconce_reloads_total", "counter", "Attempts to replace models, by outcome.");
         for ((_, outcome), count) in RELOADS.iter().zip(&self.reloads) {
             text.sample("sconce_reloads_total", &[("outcome", outcome)], count.load(Relaxed));
         }
-        let Some((name, info)) = &gauges.model else { return };
-        text.family("sconce_model_info", "gauge", "1, with the served model as labels.");
-        let labels = [
-            ("model_name", name.as_str()),
-            ("architecture", &info.architecture),
-            ("weights_type", &info.weights_type),
-            ("context", &info.context.to_string()),
-        ];
-        text.sample("sconce_model_info", &labels, 1);
-        let loaded = info.loaded.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        text.gauge("sconce_model_loaded_timestamp_seconds", "When the served model had been loaded.", loaded);
-        text.gauge("sconce_model_load_seconds", "How long loading it took.", info.load_seconds);
-        text.gauge("sconce_model_weights_bytes", "Memory of its weights.", info.packed_bytes);
     }
 
     fn render_tokens(&self, text: &mut Text) {
@@ -319,7 +305,7 @@ fn mean_seconds(histogram: &Histogram) -> f64 {
 }
 
 fn render_gauges(text: &mut Text, gauges: &Gauges) {
-    let engine = &gauges.engine;
+    let engine = Snapshot::total(gauges.models.iter().filter_map(|model| model.snapshot));
     text.gauge("sconce_ready", "1 while new requests are taken.", u8::from(gauges.ready));
     text.gauge("sconce_requests_running", "Sequences being generated.", engine.running);
     text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
@@ -356,27 +342,6 @@ fn render_loops(text: &mut Text, loops: &[LoopStats]) {
     });
 }
 
-/// vLLM's names for what load balancers and autoscalers read (the model server protocol of the Kubernetes Gateway API
-/// Inference Extension), so that they work unmodified.
-fn render_aliases(text: &mut Text, gauges: &Gauges) {
-    let engine = &gauges.engine;
-    let name = gauges.model.as_ref().map_or("", |(name, _)| name);
-    let model = [("model_name", name)];
-    let families = [
-        ("vllm:num_requests_running", "Alias of sconce_requests_running.", engine.running as f64),
-        ("vllm:num_requests_waiting", "Alias of sconce_queue_size.", engine.waiting as f64),
-        ("vllm:kv_cache_usage_perc", "Alias of sconce_kv_usage_ratio.", engine.kv_usage()),
-    ];
-    for (name, help, value) in families {
-        text.family(name, "gauge", help);
-        text.sample(name, &model, value);
-    }
-    let (size, blocks) = (BLOCK_TOKENS.to_string(), engine.kv_blocks_total.to_string());
-    text.family("vllm:cache_config_info", "gauge", "1, with the shape of the KV cache as labels.");
-    let labels = [("block_size", size.as_str()), ("num_gpu_blocks", &blocks), ("model_name", name)];
-    text.sample("vllm:cache_config_info", &labels, 1);
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -386,8 +351,8 @@ mod tests {
     fn sample_page() -> String {
         let start = Instant::now();
         let metrics = Metrics::new(start);
-        metrics.on_answer(Endpoint::Generate, 200);
-        metrics.on_answer(Endpoint::Generate, 299);
+        metrics.on_answer(Endpoint::PAGE, 200);
+        metrics.on_answer(Endpoint::PAGE, 299);
         metrics.on_piece(1, start, None, start + Duration::from_millis(20));
         metrics.on_piece(2, start, Some(start + Duration::from_millis(20)), start + Duration::from_millis(30));
         let usage = Usage { prompt_tokens: 5, completion_tokens: 3, cached_tokens: 0 };
@@ -401,27 +366,17 @@ mod tests {
         metrics.on_finished(FinishReason::Length, usage, &timeline);
         metrics.on_failed();
         metrics.on_reload(ReloadOutcome::Refused);
-        let info = ModelInfo {
-            architecture: "llama".to_owned(),
-            weights_type: "q4_K".to_owned(),
-            parameters: 1,
-            file_bytes: 2,
-            packed_bytes: 3,
-            context: 4,
-            load_seconds: 0.5,
-            loaded: UNIX_EPOCH + Duration::from_secs(9),
+        let snapshot = Snapshot {
+            kv_blocks_used: 1,
+            kv_blocks_cached: 2,
+            kv_blocks_total: 4,
+            prefix_hits: 3,
+            drafted_tokens: 9,
+            accepted_tokens: 5,
+            ..Snapshot::default()
         };
         let gauges = Gauges {
-            model: Some(("a\"b".to_owned(), info)),
-            engine: Snapshot {
-                kv_blocks_used: 1,
-                kv_blocks_cached: 2,
-                kv_blocks_total: 4,
-                prefix_hits: 3,
-                drafted_tokens: 9,
-                accepted_tokens: 5,
-                ..Snapshot::default()
-            },
+            models: models::tests::sample(snapshot),
             loops: vec![LoopStats { open_connections: 3, ..LoopStats::default() }],
             ready: true,
         };
@@ -453,8 +408,8 @@ mod tests {
     fn the_page_says_what_happened() {
         let page = sample_page();
         for line in [
-            "sconce_requests_total{endpoint=\"/generate\",status=\"200\"} 1",
-            "sconce_requests_total{endpoint=\"/generate\",status=\"other\"} 1",
+            "sconce_requests_total{endpoint=\"/\",status=\"200\"} 1",
+            "sconce_requests_total{endpoint=\"/\",status=\"other\"} 1",
             "sconce_generations_total{reason=\"length\"} 1",
             "sconce_generations_total{reason=\"failed\"} 1",
             "sconce_generated_tokens_total 3",
@@ -471,9 +426,15 @@ mod tests {
             "sconce_uptime_seconds 5",
             "sconce_reloads_total{outcome=\"refused\"} 1",
             "sconce_model_info{model_name=\"a\\\"b\",architecture=\"llama\",weights_type=\"q4_K\",context=\"4\"} 1",
-            "sconce_model_loaded_timestamp_seconds 9",
-            "sconce_model_load_seconds 0.5",
-            "sconce_model_weights_bytes 3",
+            "sconce_model_loaded_timestamp_seconds{model=\"a\\\"b\"} 9",
+            "sconce_model_load_seconds{model=\"a\\\"b\"} 0.5",
+            "sconce_model_weights_bytes{model=\"a\\\"b\"} 3",
+            "sconce_model_loaded{model=\"a\\\"b\"} 1",
+            "sconce_model_loaded{model=\"other\"} 0",
+            "sconce_model_memory_bytes{model=\"a\\\"b\"} 7",
+            "sconce_model_live_requests{model=\"other\"} 0",
+            "sconce_model_loads_total{model=\"a\\\"b\",outcome=\"loaded\"} 2",
+            "sconce_model_loads_total{model=\"other\",outcome=\"failed\"} 1",
             "vllm:kv_cache_usage_perc{model_name=\"a\\\"b\"} 0.25",
             "vllm:cache_config_info{block_size=\"32\",num_gpu_blocks=\"4\",model_name=\"a\\\"b\"} 1",
         ] {

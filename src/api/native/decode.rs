@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::{
-    api::{error::ApiError, fields::Fields, metrics::Endpoint, reply, state::Api},
+    api::{error::ApiError, fields::Fields, reply, state::Api},
     engine::error::RequestError,
     http::{Reply, Request},
 };
@@ -14,10 +14,11 @@ use crate::{
 pub fn decode(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
     let mut fields = Fields::parse(request.body())?;
     let tokens = fields.tokens("tokens", usize::MAX)?;
+    let model = fields.text("model")?;
     let Some(tokens) = tokens else { return fields.missing("tokens", "a list of token ids") };
     fields.finish()?;
 
-    api.text_work(Endpoint::Decode, size_of_val(&*tokens), move |backend| match backend.decode(&tokens) {
+    Ok(api.text_work(request, model.as_deref(), size_of_val(&*tokens), move |backend| match backend.decode(&tokens) {
         Ok(text) => Ok(reply::success(&json!({ "text": text }))),
         Err(RequestError::UnknownToken { id, vocabulary }) => {
             let at = tokens.iter().position(|token| *token == id).unwrap_or_default();
@@ -25,5 +26,5 @@ pub fn decode(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> 
             Err(ApiError::field(format!("tokens[{at}]"), message))
         }
         Err(error) => Err(error.into()),
-    })
+    }))
 }

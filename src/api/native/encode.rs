@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::{
-    api::{error::ApiError, fields::Fields, metrics::Endpoint, reply, state::Api},
+    api::{error::ApiError, fields::Fields, reply, state::Api},
     http::{Reply, Request},
 };
 
@@ -15,11 +15,12 @@ pub fn encode(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> 
     let mut fields = Fields::parse(request.body())?;
     let text = fields.text("text")?;
     let add_special = fields.flag("add_special")?.unwrap_or(true);
+    let model = fields.text("model")?;
     let Some(text) = text else { return fields.missing("text", "the text to encode") };
     fields.finish()?;
 
-    api.text_work(Endpoint::Encode, text.len(), move |backend| {
+    Ok(api.text_work(request, model.as_deref(), text.len(), move |backend| {
         let tokens = backend.encode(&text, add_special)?;
         Ok(reply::success(&json!({ "length": tokens.len(), "tokens": tokens })))
-    })
+    }))
 }

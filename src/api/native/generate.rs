@@ -1,69 +1,152 @@
 //! `POST /generate` and `POST /generate_stream`: one path, two ways of delivery.
-//!
-//! ```text
-//! parse ─▶ render messages (on the text worker if long) ─▶ submit ─▶ a sink answers: whole or stream
-//! ```
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
+
+use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{backend::Backend, error::ApiError, metrics::Endpoint, request_id::RequestId, state::Api},
-    engine::request::Sink,
+    api::{
+        answer::{Begun, Choice, Frames, Framing, Mode, Piece, Total, Wire, push_json_string},
+        error::ApiError,
+        generation,
+        request_id::RequestId,
+        state::Api,
+    },
+    engine::{
+        dialect::Delta,
+        request::{FinishReason, Timeline, Usage},
+    },
     http::{Reply, Request},
 };
 
-use super::{
-    ask::{Ask, Input},
-    stream::StreamSink,
-    whole::WholeSink,
-};
-
-/// A sink that can also be told what went wrong before the engine was asked.
-pub trait Answer: Sink {
-    fn fail(&mut self, error: ApiError);
-}
+use super::ask;
 
 /// Answers once, when all is generated; with `"stream": true` as [`generate_stream`].
 pub fn generate(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
-    let ask = Ask::parse(request.body(), api.settings.queue_timeout)?;
-    let endpoint = if ask.stream == Some(true) { Endpoint::GenerateStream } else { Endpoint::Generate };
-    start(api, request, ask, endpoint)
+    let (ask, stream) = ask::parse(request.body(), api.settings.queue_timeout)?;
+    let mode = if stream == Some(true) { Mode::Stream } else { Mode::Whole };
+    let id = RequestId::fresh();
+    generation::start(api, request, &id, ask, mode, Native::new(id.clone()))
 }
 
 /// Answers with server-sent events while the text is generated.
 pub fn generate_stream(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
-    let ask = Ask::parse(request.body(), api.settings.queue_timeout)?;
-    if ask.stream == Some(false) {
+    let (ask, stream) = ask::parse(request.body(), api.settings.queue_timeout)?;
+    if stream == Some(false) {
         return Err(ApiError::field("stream", "this path always streams; /generate answers once"));
     }
-    start(api, request, ask, Endpoint::GenerateStream)
-}
-
-fn start(api: &Arc<Api>, request: &Request<'_>, ask: Ask, endpoint: Endpoint) -> Result<Reply, ApiError> {
-    let backend = api.backend()?;
     let id = RequestId::fresh();
-    let (reply, responder) = Reply::later();
-    // The answer carries the client's own request id where it sent a sane one, else the id of the generation.
-    let given = request.header("x-request-id").filter(|given| RequestId::is_sane(given));
-    let reply = reply.header("x-request-id", given.unwrap_or(id.as_str()));
-    let metrics = Arc::clone(&api.metrics);
-    let answer: Box<dyn Answer> = match endpoint {
-        Endpoint::GenerateStream => Box::new(StreamSink::new(responder, id, metrics, api.settings.ping_interval)),
-        _ => Box::new(WholeSink::new(responder, id, metrics)),
-    };
-    let bytes = match &ask.input {
-        // The engine tokenises on a thread of its own.
-        Input::Prompt(_) => 0,
-        messages @ Input::Messages(_) => messages.bytes(),
-    };
-    api.text_worker.run(bytes, move || submit(&*backend, ask, answer))?;
-    Ok(reply)
+    generation::start(api, request, &id, ask, Mode::Stream, Native::new(id.clone()))
 }
 
-/// Writes the prompt out and hands the request to the engine; what goes wrong is told to `answer`.
-fn submit(backend: &dyn Backend, ask: Ask, mut answer: Box<dyn Answer>) {
-    match ask.into_request(backend) {
-        Ok(request) => backend.submit(request, answer),
-        Err(error) => answer.fail(error),
+/// The native API's answers.
+struct Native {
+    id: RequestId,
+    /// Events sent so far, which number them.
+    events: u64,
+}
+
+impl Native {
+    fn new(id: RequestId) -> Self {
+        Self { id, events: 0 }
+    }
+
+    /// An event is written as JSON without building it first: there is one for each token. `tail` is the members after
+    /// `token_ids`.
+    fn event(&mut self, deltas: &[Delta], token_ids: &[u32], tail: &str, out: &mut Frames) {
+        let Self { id, events } = self;
+        out.piece(|line| {
+            // Writing to a String can't fail.
+            let _ = write!(line, "{{\"id\":\"{id}\",\"index\":{events},\"text\":");
+            match deltas {
+                [Delta::Text(text)] => push_json_string(line, text),
+                deltas => push_json_string(line, &text_of(deltas)),
+            }
+            line.push_str(",\"token_ids\":[");
+            for (i, token) in token_ids.iter().enumerate() {
+                let _ = write!(line, "{}{token}", if i == 0 { "" } else { "," });
+            }
+            let _ = write!(line, "],{tail}}}");
+        });
+        *events += 1;
+    }
+}
+
+/// Nothing is split here, so all of it is text.
+fn text_of(deltas: &[Delta]) -> String {
+    let texts = deltas.iter().filter_map(|delta| match delta {
+        Delta::Text(text) => Some(&**text),
+        _ => None,
+    });
+    texts.collect()
+}
+
+impl Wire for Native {
+    fn framing(&self) -> Framing {
+        Framing::Events
+    }
+
+    fn piece(&mut self, _: usize, piece: &Piece, out: &mut Frames) {
+        self.event(piece.deltas, piece.token_ids, "\"finish_reason\":null", out);
+    }
+
+    fn end(&mut self, _: usize, all: &Choice, out: &mut Frames) {
+        let account = Value::Object(account_of(all)).to_string();
+        self.event(&[], &[], account.trim_start_matches('{').trim_end_matches('}'), out);
+    }
+
+    fn finish(&mut self, _: &Total, out: &mut Frames) {
+        out.piece(|line| line.push_str("[DONE]"));
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Frames) {
+        out.json(&json!({ "error": error.to_json() }));
+    }
+
+    fn whole(&mut self, _: &Begun, choices: &[Choice], _: &Total) -> Value {
+        let mut data = Map::new();
+        for choice in choices {
+            data.insert("id".into(), self.id.as_str().into());
+            data.insert("text".into(), choice.text.as_str().into());
+            data.insert("token_ids".into(), choice.token_ids.as_slice().into());
+            data.extend(account_of(choice));
+        }
+        json!({ "success": true, "data": data })
+    }
+}
+
+fn account_of(choice: &Choice) -> Map<String, Value> {
+    choice.end.as_ref().map(|end| account(end.reason, end.usage, &end.timeline)).unwrap_or_default()
+}
+
+/// The reason as it stands in answers.
+fn finish_word(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop(_) => "stop",
+        FinishReason::Length => "length",
+        FinishReason::Cancelled => "cancelled",
+    }
+}
+
+/// What an answer says of its cost: `finish_reason`, `usage`, `response_time` in seconds and `tokens_per_second` over
+/// that time.
+pub fn account(reason: FinishReason, usage: Usage, timeline: &Timeline) -> Map<String, Value> {
+    let end = timeline.finished.or(timeline.first_token).unwrap_or(timeline.received);
+    let seconds = (end - timeline.received).as_secs_f64();
+    let rate = if seconds > 0.0 { usage.completion_tokens as f64 / seconds } else { 0.0 };
+    let account = json!({
+        "finish_reason": finish_word(reason),
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+        },
+        "response_time": (seconds * 1e6).round() / 1e6,
+        "tokens_per_second": (rate * 1e3).round() / 1e3,
+    });
+    match account {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
     }
 }

@@ -187,7 +187,8 @@ impl Desk {
 
     /// The next message, or none until the next deadline.
     fn next(&self) -> Result<Message, RecvTimeoutError> {
-        let began = self.running.values().chain(self.waiting.iter().filter_map(|key| Some(&self.asked.get(key)?.since)));
+        let began =
+            self.running.values().chain(self.waiting.iter().filter_map(|key| Some(&self.asked.get(key)?.since)));
         let deadline = began.min().map(|began| *began + COMPILE_TIME_MAX);
         let never = crossbeam_channel::never();
         let timeout = deadline.map_or(never, crossbeam_channel::at);

@@ -101,7 +101,10 @@ struct Rules {
 #[derive(Clone)]
 enum Phase {
     /// The first so many tokens of `open` have been said. `answer`: as part of the answer, if the grammar allows them.
-    Opening { said: usize, answer: Option<Box<Phase>> },
+    Opening {
+        said: usize,
+        answer: Option<Box<Phase>>,
+    },
     Thinking(Thoughts),
     Answer(Box<Matcher>),
     Free,
@@ -271,10 +274,11 @@ impl Phase {
 
     /// Of an answer that may turn out to be an opening: whether it has gone on.
     fn take_if_permitted(&mut self, token: u32, rules: &Rules) -> bool {
-        match self {
-            Self::Answer(matcher) if !matches!(matcher.permits(token), Ok(true)) => false,
-            _ => self.advance(token, rules) == Ok(Progress::GoesOn),
-        }
+        let permitted = match self {
+            Self::Answer(matcher) => matches!(matcher.permits(token), Ok(true)),
+            _ => true,
+        };
+        permitted && self.advance(token, rules) == Ok(Progress::GoesOn)
     }
 }
 

@@ -36,7 +36,7 @@ use std::fmt;
 
 pub use compiler::Compiler;
 pub(in crate::engine) use constraint::{Allowed, Constraint, Progress};
-pub(in crate::engine) use masks::Masks;
+pub(in crate::engine) use masks::{Ahead, Masks};
 pub use matcher::Grammar;
 use serde_json::Value;
 

@@ -31,8 +31,8 @@ pub fn check(schema: &Value) -> Result<Map<String, Value>, GrammarError> {
     }
 }
 
-/// Bounds what the rest does with a value. Does not call itself, for depth is what it looks for.
-fn measure(value: &Value) -> Result<(), GrammarError> {
+/// Refuses a value that is too large or too deep to be worked on. Does not call itself, for depth is what it looks for.
+pub fn measure(value: &Value) -> Result<(), GrammarError> {
     let mut bytes = 0_usize;
     let mut left = vec![(value, 0)];
     while let Some((value, depth)) = left.pop() {
@@ -141,9 +141,8 @@ impl<'a> Check<'a> {
             Keyword::SchemaMap => {
                 let Value::Object(entries) = value else { return Err(self.error("must be an object of schemas")) };
                 let checked = entries.iter();
-                let checked = checked.map(|(name, schema)| {
-                    Ok((name.clone(), self.within(name, |check| check.schema(schema))?))
-                });
+                let checked =
+                    checked.map(|(name, schema)| Ok((name.clone(), self.within(name, |check| check.schema(schema))?)));
                 return checked.collect::<Result<_, _>>().map(|checked| Some(Value::Object(checked)));
             }
             Keyword::Patterns => {

@@ -15,12 +15,10 @@ use crate::engine::{
     Engine, EngineConfig,
     batch::{Batch, Want},
     error::RequestError,
-    fake::{HashModel, alone},
-    gguf::{Gguf, GgufWriter},
+    fake::{HashModel, alone, byte_tokenizer},
     kv_cache::{KvCache, KvType},
     models::{ForwardError, Model, Outcome, Spec},
     request::{Event, FinishReason, Flow, GenerateRequest, Prompt, SamplingParams, Sink, Timeline, Usage},
-    tokenizer::Tokenizer,
 };
 
 /// As many as the tokenizer has.
@@ -29,31 +27,6 @@ pub const VOCABULARY: usize = 257;
 pub const CHOICES: usize = 128;
 pub const CONTEXT: usize = 300;
 pub const FAR: Duration = Duration::from_secs(60);
-
-/// A tokenizer whose token `i` is the byte `i`; 256 is an end token.
-fn tokenizer() -> Tokenizer {
-    // GPT-2's spelling of bytes: printable ones are themselves, the others come from U+0100 on.
-    let mut others = 0x100..;
-    let mut tokens: Vec<String> = (0..=255u8)
-        .map(|byte| match byte {
-            33..=126 | 161..=172 | 174..=255 => char::from(byte).to_string(),
-            _ => char::from_u32(others.next().unwrap()).unwrap().to_string(),
-        })
-        .collect();
-    tokens.push("<|endoftext|>".into());
-    let mut types = vec![1; 256];
-    types.push(3);
-    let mut writer = GgufWriter::new();
-    writer
-        .str("tokenizer.ggml.model", "gpt2")
-        .str("tokenizer.ggml.pre", "gpt-2")
-        .strings("tokenizer.ggml.tokens", &tokens)
-        .i32s("tokenizer.ggml.token_type", &types)
-        .strings::<&str>("tokenizer.ggml.merges", &[])
-        .u32("tokenizer.ggml.eos_token_id", 256);
-    let gguf = Gguf::from_static(writer.to_bytes().leak()).unwrap();
-    Tokenizer::from_gguf(gguf.metadata()).unwrap()
-}
 
 /// How the model behaves in a step.
 pub const WELL: u8 = 0;
@@ -120,7 +93,7 @@ impl Stage {
         let mood = Arc::new(AtomicU8::new(WELL));
         let cache = KvCache::new(model.spec(), blocks, KvType::F16);
         let model = StagedModel { model, mood: Arc::clone(&mood), permits: held.then_some(taken) };
-        let engine = Engine::start("fake", Box::new(model), cache, Arc::new(tokenizer()), config).unwrap();
+        let engine = Engine::start("fake", Box::new(model), cache, Arc::new(byte_tokenizer()), config).unwrap();
         Self { engine, mood, permits }
     }
 
@@ -195,6 +168,7 @@ impl Client {
     #[track_caller]
     pub fn piece(&self) -> Vec<u32> {
         match self.events.recv_timeout(FAR).unwrap() {
+            Event::Started { .. } => self.piece(),
             Event::Piece { token_ids, .. } => token_ids,
             end => panic!("{end:?}"),
         }
@@ -206,6 +180,7 @@ impl Client {
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         let end = loop {
             match self.events.recv_timeout(FAR).expect("no end was told") {
+                Event::Started { .. } => assert!(text.is_empty() && token_ids.is_empty()),
                 Event::Piece { text: new, token_ids: ids, .. } => {
                     text.push_str(&new);
                     token_ids.extend(ids);

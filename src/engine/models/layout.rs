@@ -101,6 +101,11 @@ impl Blueprint {
     }
 }
 
+/// The tensor that is packed together with tensor `up`, if that is an up.
+pub fn gate_of(up: &str) -> Option<String> {
+    up.strip_suffix("ffn_up.weight").map(|layer| format!("{layer}ffn_gate.weight"))
+}
+
 impl MatrixNames {
     /// Matrices `(name, outputs)`.
     fn separate(inputs: usize, matrices: impl IntoIterator<Item = (String, usize)>) -> Self {

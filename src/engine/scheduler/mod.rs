@@ -220,6 +220,14 @@ impl Scheduler {
         }
     }
 
+    /// A sequence that is given drafts will go on with what `tokens` gives.
+    pub fn foretell(&mut self, id: SeqId, tokens: impl FnOnce() -> Vec<u32>) {
+        let drafted = |s: &&mut Sequence| s.id == id && s.speculation.is_some();
+        if let Some(sequence) = self.running.iter_mut().find(drafted) {
+            sequence.foretold = tokens();
+        }
+    }
+
     /// A sequence that is running or waiting.
     pub fn sequence(&self, id: SeqId) -> Option<&Sequence> {
         self.running.iter().chain(self.queue.iter()).find(|s| s.id == id)

@@ -9,6 +9,9 @@ use crate::engine::{
     speculation::Draft,
 };
 
+/// Of tokens that are known to follow, so many are computed in one step: a stream must not hold up the others.
+const FORETOLD_MAX: usize = 15;
+
 impl Scheduler {
     /// One row for every running stream.
     pub(super) fn plan_streams(&mut self, step: &mut Step) {
@@ -130,7 +133,12 @@ impl Scheduler {
         let places = sequence.blocks.len() * BLOCK_TOKENS - sequence.tokens.len();
         // The token after the draft comes free.
         let wanted = sequence.tokens_max.saturating_sub(sequence.tokens.len() + 1);
-        let count = self.config.draft_max.min(places).min(wanted);
+        let count = places.min(wanted);
+        if !sequence.foretold.is_empty() {
+            let tokens = sequence.foretold.iter().take(count.min(FORETOLD_MAX)).copied().collect();
+            return Some(Draft { tokens, accuracy: 1.0 });
+        }
+        let count = self.config.draft_max.min(count);
         sequence.speculation.as_ref()?.draft(&sequence.tokens, count)
     }
 

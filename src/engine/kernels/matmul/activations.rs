@@ -33,7 +33,9 @@ pub struct Block256 {
     /// Of 16 values each, times the zero point of Q6_K.
     starts: [i32; 16],
     /// Of 32 values each.
-    sums: [f32; 8],
+    sums_32: [f32; 8],
+    /// Of 16 values each.
+    sums_16: [f32; 16],
     scale: f32,
 }
 
@@ -52,7 +54,8 @@ const START_256: i32 = -32;
 const START_32: i32 = -8;
 
 impl Block256 {
-    pub const ZERO: Self = Self { values: [0; 256], starts: [0; 16], sums: [0.0; 8], scale: 0.0 };
+    pub const ZERO: Self =
+        Self { values: [0; 256], starts: [0; 16], sums_32: [0.0; 8], sums_16: [0.0; 16], scale: 0.0 };
 }
 
 impl Block32 {
@@ -71,9 +74,8 @@ unsafe impl Block for Block256 {
     #[inline(always)]
     fn sum<const N: usize>(&self, index: usize) -> f32 {
         match N {
-            // Exact: a small integer, by a power of two.
-            16 => self.starts[index] as f32 * (1.0 / START_256 as f32),
-            _ => self.sums[index],
+            16 => self.sums_16[index],
+            _ => self.sums_32[index],
         }
     }
 
@@ -94,10 +96,10 @@ unsafe impl Block for Block256 {
     #[inline(always)]
     fn set(&mut self, scale: f32, sums: &[i32]) {
         self.scale = scale;
-        for (start, sum) in self.starts.iter_mut().zip(sums) {
-            *start = START_256 * sum;
+        for ((start, float), sum) in self.starts.iter_mut().zip(&mut self.sums_16).zip(sums) {
+            (*start, *float) = (START_256 * sum, *sum as f32);
         }
-        for (sum, pair) in self.sums.iter_mut().zip(sums.chunks_exact(2)) {
+        for (sum, pair) in self.sums_32.iter_mut().zip(sums.chunks_exact(2)) {
             *sum = (pair[0] + pair[1]) as f32;
         }
     }

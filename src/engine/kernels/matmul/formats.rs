@@ -101,6 +101,15 @@ impl Layout {
         self.inputs / self.sub
     }
 
+    /// Sub-blocks after which the next one's quants are in the same bits of its vectors as the first one's.
+    pub const fn round(&self) -> usize {
+        let inputs = match self.quants {
+            Quants::Pairs => 64,
+            _ => 32,
+        };
+        inputs / self.sub
+    }
+
     /// Half floats for each lane.
     pub const fn factors(&self) -> usize {
         if self.mins { 2 } else { 1 }

@@ -61,26 +61,51 @@ unsafe fn fetch_ahead<T: Lanes>(slow: bool, here: *const u8, bytes: usize) {
 /// One group of inputs, before the scales of the activations.
 #[inline(always)]
 unsafe fn group<T: Lanes, F: Format, const ROWS: usize>(group: *const u8, rows: &[*const F::X; ROWS]) -> [T::F; ROWS] {
+    const { assert!(matches!(F::LAYOUT.round(), 1 | 2 | 4)) };
     // SAFETY: the caller's.
     unsafe {
-        let (scale_factor, min_factor) = F::factors::<T>(group);
+        let factors = F::factors::<T>(group);
         let mut sums = [T::splat(0.0); ROWS];
-        let step = F::LAYOUT.bytes / F::LAYOUT.subs();
-        for sub in 0..F::LAYOUT.subs() {
-            fetch_ahead::<T>(ROWS > 1 || F::LAYOUT.sub == 16, group.wrapping_add(sub * step), step);
-            let products = products::<T, F, ROWS>(group, sub, rows);
-            let scale = F::scale::<T>(group, sub, scale_factor);
-            for r in 0..ROWS {
-                sums[r] = T::fma(T::to_float(products[r]), scale, sums[r]);
+        for round in 0..F::LAYOUT.subs() / F::LAYOUT.round() {
+            let first = round * F::LAYOUT.round();
+            // Not a loop: each place in a round is compiled for the bits it takes, which else were chosen by jumps.
+            sub_block::<T, F, ROWS>(group, first, factors, rows, &mut sums);
+            if F::LAYOUT.round() > 1 {
+                sub_block::<T, F, ROWS>(group, first + 1, factors, rows, &mut sums);
             }
-            if F::LAYOUT.mins {
-                let min = F::min::<T>(group, sub, min_factor);
-                for r in 0..ROWS {
-                    sums[r] = T::fnma(T::splat(sum::<F>(rows[r], sub)), min, sums[r]);
-                }
+            if F::LAYOUT.round() > 2 {
+                sub_block::<T, F, ROWS>(group, first + 2, factors, rows, &mut sums);
+                sub_block::<T, F, ROWS>(group, first + 3, factors, rows, &mut sums);
             }
         }
         sums
+    }
+}
+
+/// Adds one sub-block to the sums of its group.
+#[inline(always)]
+unsafe fn sub_block<T: Lanes, F: Format, const ROWS: usize>(
+    group: *const u8,
+    sub: usize,
+    (scale_factor, min_factor): (T::F, T::F),
+    rows: &[*const F::X; ROWS],
+    sums: &mut [T::F; ROWS],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let step = F::LAYOUT.bytes / F::LAYOUT.subs();
+        fetch_ahead::<T>(ROWS > 1 || F::LAYOUT.sub == 16, group.wrapping_add(sub * step), step);
+        let products = products::<T, F, ROWS>(group, sub, rows);
+        let scale = F::scale::<T>(group, sub, scale_factor);
+        for r in 0..ROWS {
+            sums[r] = T::fma(T::to_float(products[r]), scale, sums[r]);
+        }
+        if F::LAYOUT.mins {
+            let min = F::min::<T>(group, sub, min_factor);
+            for r in 0..ROWS {
+                sums[r] = T::fnma(T::splat(sum::<F>(rows[r], sub)), min, sums[r]);
+            }
+        }
     }
 }
 

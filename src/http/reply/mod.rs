@@ -3,6 +3,9 @@
 //! Knows no connection. A reply has its body, or a [pipe](super::pipe) that its body comes through, or stands for an
 //! answer that a [`Responder`] gives later.
 
+mod hooks;
+mod into_reply;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +18,11 @@ use super::responder::{Answer, Pending, Responder};
 use super::types::Status;
 use super::upgrade::{Upgrade, Upgraded};
 use crate::reactor::FileRange;
+
+pub use hooks::Done;
+use hooks::Hooks;
+pub(crate) use hooks::{Later, OnEnd};
+pub use into_reply::IntoReply;
 
 /// The answer to one request.
 #[derive(Debug)]
@@ -50,31 +58,6 @@ pub(crate) enum Content {
     Later(Pending),
     /// Another protocol takes the connection over.
     Upgrade(Upgrade),
-}
-
-type Map = Box<dyn FnOnce(Reply) -> Reply + Send>;
-type OnDone = Box<dyn FnOnce(&Done) + Send>;
-
-/// What middleware hangs on a reply.
-#[derive(Default)]
-pub(crate) struct Hooks {
-    /// For a later answer, when it arrives.
-    maps: Vec<Map>,
-    done: Vec<OnDone>,
-    within: Option<Duration>,
-    /// Why this is an error, where the router is to give it its shape.
-    refusal: Option<Cow<'static, str>>,
-}
-
-/// How an answer ended, for [`Reply::on_done`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Done {
-    /// The status that the client was sent; 499 when it left before an answer began.
-    pub status: Status,
-    /// Bytes of the body that were handed to the connection, framing not counted.
-    pub body_bytes: u64,
-    /// Whether that was all of it. `false`: the client left, or the producer did.
-    pub complete: bool,
 }
 
 /// A header line that cannot be sent.
@@ -369,7 +352,7 @@ impl Reply {
     /// The reply when it is there, or where it will arrive and what to do with it then.
     pub(crate) fn into_ready(self) -> Result<Reply, (Pending, Later)> {
         match self.content {
-            Content::Later(pending) => Err((pending, Later { lines: self.headers, hooks: self.hooks })),
+            Content::Later(pending) => Err((pending, Later::new(self.headers, self.hooks))),
             _ => Ok(self),
         }
     }
@@ -377,67 +360,13 @@ impl Reply {
     /// What the connection needs of a reply that is there: its head, what follows, and whom to tell of its end.
     pub(crate) fn into_parts(mut self) -> (Reply, Content, OnEnd) {
         let content = std::mem::replace(&mut self.content, Content::Whole(Cow::Borrowed(&[])));
-        let on_end = OnEnd { status: self.status, hooks: self.hooks.take() };
+        let on_end = OnEnd::new(self.status, self.hooks.take());
         (self, content, on_end)
     }
 
     /// Whether this is bytes in memory, and nobody waits for its end.
     pub(crate) fn is_plain(&self) -> bool {
         matches!(self.content, Content::Whole(_) | Content::Shared(_)) && self.hooks.is_none()
-    }
-}
-
-impl fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").field("maps", &self.maps.len()).field("done", &self.done.len()).finish()
-    }
-}
-
-/// What a reply that stands for a later one adds to it.
-#[derive(Debug, Default)]
-pub(crate) struct Later {
-    lines: String,
-    hooks: Option<Box<Hooks>>,
-}
-
-impl Later {
-    pub fn within(&self) -> Option<Duration> {
-        self.hooks.as_ref()?.within
-    }
-
-    /// This answer will not be sent, but `status` instead, if anything.
-    pub fn abandon(self, status: Status) {
-        OnEnd { status, hooks: self.hooks }.tell(0, false);
-    }
-
-    /// The answer as it is sent.
-    pub fn complete(self, answer: Reply) -> Reply {
-        let answer = answer.with_lines_in_front(&self.lines);
-        let Some(hooks) = self.hooks else { return answer };
-        let mut answer = hooks.maps.into_iter().fold(answer, |answer, map| map(answer));
-        if !hooks.done.is_empty() {
-            answer.hooks().done.splice(0..0, hooks.done);
-        }
-        answer
-    }
-}
-
-/// Whom to tell of an answer's end.
-#[derive(Debug)]
-pub(crate) struct OnEnd {
-    status: Status,
-    hooks: Option<Box<Hooks>>,
-}
-
-impl OnEnd {
-    /// For another answer in place of the one that begins with `head`.
-    pub fn into_later(self, head: &Reply) -> Later {
-        Later { lines: head.headers.clone(), hooks: self.hooks }
-    }
-
-    pub fn tell(self, body_bytes: u64, complete: bool) {
-        let done = Done { status: self.status, body_bytes, complete };
-        self.hooks.into_iter().flat_map(|hooks| hooks.done).for_each(|tell| tell(&done));
     }
 }
 
@@ -459,45 +388,6 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<(), InvalidHeader>
         Err(InvalidHeader::Value)
     } else {
         Ok(())
-    }
-}
-
-/// What handlers may return: a reply, a status, text, or a `Result` whose error becomes a reply, so that `?` works.
-pub trait IntoReply {
-    /// What the client is to get.
-    fn into_reply(self) -> Reply;
-}
-
-impl IntoReply for Reply {
-    fn into_reply(self) -> Reply {
-        self
-    }
-}
-
-impl IntoReply for Status {
-    fn into_reply(self) -> Reply {
-        Reply::empty(self)
-    }
-}
-
-impl IntoReply for &'static str {
-    fn into_reply(self) -> Reply {
-        Reply::text(self)
-    }
-}
-
-impl IntoReply for String {
-    fn into_reply(self) -> Reply {
-        Reply::text(self)
-    }
-}
-
-impl<T: IntoReply, E: Into<Reply>> IntoReply for Result<T, E> {
-    fn into_reply(self) -> Reply {
-        match self {
-            Ok(value) => value.into_reply(),
-            Err(error) => error.into(),
-        }
     }
 }
 

@@ -1,0 +1,155 @@
+//! What a client asks for, whichever API it came through: checked, but not yet written out for a model.
+//!
+//! Knows no JSON field and no wire format; those are the APIs'. Knows of models what a [`Backend`] tells.
+
+use serde_json::{Map, Value};
+
+use crate::engine::{
+    dialect::{Tool, ToolChoice},
+    grammar::GrammarSource,
+    request::{GenerateRequest, Prompt},
+};
+
+use super::{
+    backend::{Backend, RenderError},
+    error::ApiError,
+};
+
+/// A checked request for text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// The model's name; `None`: the one that is meant where none is named.
+    pub model: Option<String>,
+    pub input: Input,
+    /// How to generate; its prompt is empty until `input` has been written out.
+    pub request: GenerateRequest,
+    /// Answers to each prompt.
+    pub choices: usize,
+    /// What answers must look like.
+    pub format: Option<Format>,
+    /// What comes after what is generated, for models that can fill in a middle.
+    pub suffix: Option<String>,
+    pub thoughts: ThoughtsWanted,
+}
+
+/// What answers must look like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Format {
+    pub source: GrammarSource,
+    /// The field that says so.
+    pub param: &'static str,
+}
+
+/// What to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Prompts as they are; what is generated is text and nothing else.
+    Prompts(Vec<Prompt>),
+    /// A conversation, to be written out by the model's chat template; its dialect tells thoughts, text and calls apart.
+    Chat(Chat),
+}
+
+/// A conversation and what goes with it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Chat {
+    /// As OpenAI writes them: `{"role", "content", …}`.
+    pub messages: Vec<Value>,
+    pub tools: Vec<Tool>,
+    pub tool_choice: Option<ToolChoice>,
+    /// An answer may have several calls.
+    pub parallel: bool,
+    /// The last message is the assistant's and is to be gone on with.
+    pub continues: bool,
+    /// Further variables of the template, such as `enable_thinking`.
+    pub variables: Map<String, Value>,
+}
+
+/// What becomes of a model's thoughts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThoughtsWanted {
+    /// They are told apart from the text.
+    pub split: bool,
+    /// They end after so many tokens.
+    pub tokens_max: Option<usize>,
+    /// This field asks for them: a model without is an error.
+    pub needed: Option<&'static str>,
+}
+
+impl Default for ThoughtsWanted {
+    fn default() -> Self {
+        Self { split: true, tokens_max: None, needed: None }
+    }
+}
+
+impl Ask {
+    /// One answer, by a request's defaults.
+    pub fn new(input: Input) -> Self {
+        Self {
+            model: None,
+            input,
+            request: GenerateRequest::new(Prompt::Tokens(Vec::new())),
+            choices: 1,
+            format: None,
+            suffix: None,
+            thoughts: ThoughtsWanted::default(),
+        }
+    }
+
+    /// The one request that it comes to, where it asks for one answer without tools or a format.
+    pub fn into_request(self, model: &dyn Backend) -> Result<GenerateRequest, ApiError> {
+        let prompt = match self.input {
+            Input::Prompts(prompts) => prompts.into_iter().next().unwrap_or(Prompt::Tokens(Vec::new())),
+            Input::Chat(chat) => Prompt::Rendered(render(&chat, model)?),
+        };
+        Ok(GenerateRequest { prompt, ..self.request })
+    }
+}
+
+impl Chat {
+    /// The answer must call a tool.
+    pub fn must_call(&self) -> bool {
+        matches!(self.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)))
+    }
+}
+
+impl Input {
+    /// The field that it comes in, by most APIs' names.
+    pub fn param(&self) -> &'static str {
+        match self {
+            Self::Prompts(_) => "prompt",
+            Self::Chat(_) => "messages",
+        }
+    }
+
+    /// Size in bytes, as a measure of the work of writing it out. Prompts cost nothing: the engine tokenises on a thread of
+    /// its own.
+    pub fn bytes(&self) -> usize {
+        fn size(value: &Value) -> usize {
+            match value {
+                Value::String(text) => text.len(),
+                Value::Array(items) => items.iter().map(size).sum::<usize>() + items.len(),
+                Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+                _ => 8,
+            }
+        }
+        match self {
+            Self::Prompts(_) => 0,
+            Self::Chat(chat) => {
+                let tools = chat.tools.iter().filter_map(|tool| tool.parameters.as_ref()).map(size);
+                chat.messages.iter().map(size).chain(tools).sum()
+            }
+        }
+    }
+}
+
+/// A conversation as the model's template writes it.
+pub fn render(chat: &Chat, model: &dyn Backend) -> Result<String, ApiError> {
+    model.render(chat).map_err(|error| match error {
+        RenderError::Refused(why) => ApiError::field("messages", why),
+        RenderError::NoTools => ApiError::field("tools", "this model's chat template knows no tools"),
+        RenderError::NoTemplate => ApiError::field(
+            "messages",
+            "the model has no chat template; send a prompt, or set `template` for the model",
+        ),
+    })
+}
