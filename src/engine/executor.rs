@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::{
     batch::{Batch, Want},
+    encoder::normalize,
     error::RequestError,
     grammar::{Ahead, Allowed, Masks, Progress},
     intake::Admissible,
@@ -211,22 +212,29 @@ impl Executor {
         panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, outcome)))
             .map_err(|panic| format!("the model panicked: {}", panic_message(&*panic)))?
             .map_err(|error| error.0)?;
-        let best = batch.sampled.iter().filter(|(_, want)| *want == Want::Best).count();
-        let expected = ((batch.sampled.len() - best) * self.model.spec().vocabulary, best);
-        match (self.outcome.logits.len(), self.outcome.best.len()) {
+        let count = |wanted: Want| batch.sampled.iter().filter(|(_, want)| *want == wanted).count();
+        let hidden = self.model.hidden().unwrap_or(0);
+        let expected =
+            (count(Want::Logits) * self.model.spec().vocabulary, count(Want::Best), count(Want::Hidden) * hidden);
+        match (self.outcome.logits.len(), self.outcome.best.len(), self.outcome.hidden.len()) {
             given if given == expected => Ok(()),
-            given => Err(format!("the model gave {given:?} logits and best tokens, not {expected:?}")),
+            given => Err(format!("the model gave {given:?} logits, best tokens and states, not {expected:?}")),
         }
     }
 
     /// The next tokens of every sequence that has some; those without usable logits fail, and those whose grammar does.
     fn sample(&mut self, step: &Step, batch: &Batch, mut ahead: HashMap<SeqId, Result<Ahead, String>>) -> Vec<Sampled> {
         let Self { outcome, sampler, jobs, scheduler, stats, .. } = self;
-        let mut rows = rows(batch, outcome, self.model.spec().vocabulary);
+        let mut rows = rows(batch, outcome, self.model.spec().vocabulary, self.model.hidden().unwrap_or(1));
+        let mut embedded = Vec::new();
         let mut sampled = Vec::new();
         let mut failed = Vec::new();
         for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
             let rows: Vec<Row> = rows.by_ref().take(chunk.sampled_rows()).collect();
+            if let [Row::Hidden(state)] = rows[..] {
+                embedded.push((chunk.id, state.to_vec()));
+                continue;
+            }
             let (Some(job), Some(sequence)) = (jobs.get_mut(&chunk.id), scheduler.sequence(chunk.id)) else { continue };
             let ahead = match ahead.remove(&chunk.id).transpose() {
                 Ok(ahead) => ahead,
@@ -259,6 +267,12 @@ impl Executor {
             }
         }
         drop(rows);
+        for (id, vector) in embedded {
+            match vector.iter().all(|x| x.is_finite()) {
+                true => self.finish_vector(id, vector),
+                false => failed.push((id, RequestError::BadLogits)),
+            }
+        }
         for (id, error) in failed {
             if error == RequestError::BadLogits {
                 self.stats.bad_logits_total.add(1);
@@ -293,6 +307,15 @@ impl Executor {
     fn finish(&mut self, id: SeqId, reason: FinishReason) {
         if let Some(job) = self.remove(id) {
             job.finish(reason);
+        }
+    }
+
+    /// Nothing is generated from a prompt that is embedded: this is its end.
+    fn finish_vector(&mut self, id: SeqId, mut vector: Vec<f32>) {
+        normalize(&mut vector);
+        if let Some(mut job) = self.remove(id) {
+            job.caller.vector(vector);
+            job.finish(FinishReason::Length);
         }
     }
 
@@ -337,6 +360,7 @@ impl Executor {
 enum Row<'a> {
     Best(Best),
     Logits(&'a mut [f32]),
+    Hidden(&'a [f32]),
 }
 
 impl Row<'_> {
@@ -344,7 +368,7 @@ impl Row<'_> {
     fn choose(self, allowed: &Allowed, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
         match self {
             Row::Best(best) if best.logit.is_finite() => Ok(best.token),
-            Row::Best(_) => Err(BadLogits),
+            Row::Best(_) | Row::Hidden(_) => Err(BadLogits),
             Row::Logits(logits) => {
                 allowed.apply(logits);
                 sampler.sample(logits, &job.sampling, tokens, job.seed)
@@ -354,12 +378,19 @@ impl Row<'_> {
 }
 
 /// The sampled rows of a batch, in order.
-fn rows<'a>(batch: &'a Batch, outcome: &'a mut Outcome, vocabulary: usize) -> impl Iterator<Item = Row<'a>> {
+fn rows<'a>(
+    batch: &'a Batch,
+    outcome: &'a mut Outcome,
+    vocabulary: usize,
+    hidden: usize,
+) -> impl Iterator<Item = Row<'a>> {
     let mut best = outcome.best.iter().copied();
     let mut logits = outcome.logits.chunks_exact_mut(vocabulary);
+    let mut states = outcome.hidden.chunks_exact(hidden);
     batch.sampled.iter().filter_map(move |(_, want)| match want {
         Want::Best => best.next().map(Row::Best),
         Want::Logits => logits.next().map(Row::Logits),
+        Want::Hidden => states.next().map(Row::Hidden),
     })
 }
 
