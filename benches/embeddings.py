@@ -2,7 +2,7 @@
 
     cargo bench --bench embeddings --no-run
     pip install -r tests/encoder/requirements.txt
-    python benches/embeddings.py target/release/deps/embeddings-*  [--rounds 5] [--threads 2]
+    python benches/embeddings.py target/release/deps/embeddings-*  [--rounds 9] [--threads 2]
 
 Each round encodes the same texts with both, first the one, then the other; whoever else runs on the machine hits both.
 Prints texts a second, by the median and by the best round, and the ratios. Weights stay as the model has them, 32-bit
@@ -11,6 +11,7 @@ floats, on both sides; ours are measured with 8-bit weights as well.
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -55,9 +56,11 @@ class Theirs:
 
 
 def main():
+    # Our compute threads give way to others at this priority: on a busy machine both sides then get the same share.
+    os.nice(10)
     arguments = argparse.ArgumentParser()
     arguments.add_argument("program")
-    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--threads", type=int, default=2)
     arguments = arguments.parse_args()
     sides = {
@@ -65,7 +68,7 @@ def main():
         "ours, f32": Ours(arguments.program, [], arguments.threads),
         "ours, q8_0": Ours(arguments.program, ["q8_0"], arguments.threads),
     }
-    for name, words, count in (("about 12 tokens", 10, 192), ("about 200 tokens", 198, 24)):
+    for name, words, count in (("about 12 tokens", 10, 64), ("about 200 tokens", 198, 8)):
         inputs = texts(count, words)
         seconds = {side: [] for side in sides}
         for round_number in range(arguments.rounds + 1):
