@@ -1,5 +1,6 @@
 //! The routes with a toy in the engine's place and no socket.
 
+pub mod anthropic;
 mod openai;
 pub mod toy;
 

@@ -2,7 +2,9 @@
 
 mod embedding;
 mod reuse;
+mod scores;
 mod stage;
+mod structured;
 
 use std::{sync::atomic::Ordering, thread, time::Duration};
 
