@@ -47,7 +47,7 @@ fn answers_do_not_depend_on_who_else_is_there() {
             Thinking { open: Vec::new(), close: b"</t>".map(u32::from).to_vec(), begun: true, tokens_max: Some(9) };
         stage.ask(GenerateRequest {
             grammar: (seed % 4 != 3).then(|| grammar(stage, schema)),
-            thinking: (seed % 3 == 0).then_some(thinking),
+            thinking: seed.is_multiple_of(3).then_some(thinking),
             ..lively(seed, 150)
         })
     };
