@@ -13,7 +13,6 @@ use std::sync::Arc;
 use crate::{
     engine::{
         dialect::{Reader, ToolChoice},
-        error::RequestError,
         grammar::Grammar,
         request::{GenerateRequest, Prompt, Thinking},
     },
@@ -171,11 +170,6 @@ struct Submission {
 impl Submission {
     fn submit(self, grammar: Option<Grammar>) {
         let Self { model, prompts, choices, how, mut request, delivery } = self;
-        // What it has waited for its model counts.
-        request.queue_timeout = request.queue_timeout.saturating_sub(delivery.age());
-        if request.queue_timeout.is_zero() {
-            return delivery.fail(RequestError::QueueTimeout.into());
-        }
         request.grammar = grammar;
         if let How::Dialect { visible, thinking, .. } = &how {
             request.visible.clone_from(visible);

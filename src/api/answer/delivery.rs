@@ -126,11 +126,6 @@ impl Delivery {
         inner.stops = stops;
     }
 
-    /// Since the request came.
-    pub fn age(&self) -> Duration {
-        self.received.elapsed()
-    }
-
     /// Nobody waits for it any more.
     pub fn is_abandoned(&self) -> bool {
         match &self.lock().state {
@@ -182,7 +177,7 @@ impl Delivery {
                     choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
                 }
                 // Prompts count once, by their first choice.
-                if choice % inner.per_prompt == 0 {
+                if choice.is_multiple_of(inner.per_prompt) {
                     inner.prompt_tokens += prompt_tokens;
                     inner.cached_tokens += cached_tokens;
                 }

@@ -63,9 +63,8 @@ impl Backend for Lease {
     /// As the model's own, but that what the request has waited for the model counts for its deadlines.
     fn submit(&self, mut request: GenerateRequest, sink: Box<dyn Sink>) {
         let waited = self.asked.elapsed();
-        let left = |timeout: Duration| timeout.saturating_sub(waited);
-        request.queue_timeout = left(request.queue_timeout);
-        request.timeout = request.timeout.map(left);
+        request.queue_timeout = request.queue_timeout.saturating_sub(waited);
+        request.timeout = request.timeout.map(|timeout| timeout.saturating_sub(waited));
         self.backend.submit(request, Box::new(HeldSink { sink, hold: Some(Arc::clone(&self.hold)) }));
     }
 
