@@ -64,8 +64,8 @@ pub trait Backend: Send + Sync + 'static {
 /// What a model makes of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Makes {
-    /// More text.
-    Text,
+    /// More text; and vectors of this width, if it can.
+    Text { width: Option<usize> },
     /// A vector of each.
     Vectors { width: usize },
     /// A number for each pair: how well they go together.

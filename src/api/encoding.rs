@@ -56,14 +56,17 @@ impl Wanted {
         let (makes, name) = (model.makes(), model.name());
         let refuse = |message: String| Err(ApiError::field("model", message));
         match (self, makes) {
-            (Self::Vectors { dimensions: Some(n) }, Makes::Vectors { width }) if n > width => {
+            (Self::Vectors { dimensions: Some(n) }, Makes::Vectors { width } | Makes::Text { width: Some(width) })
+                if n > width =>
+            {
                 let message = format!("must be 1 to {width}, the width of {name}'s vectors, not {n}");
                 Err(ApiError::field("dimensions", message))
             }
-            (Self::Vectors { .. }, Makes::Vectors { .. }) | (Self::Scores, Makes::Scores) => Ok(()),
-            (Self::Vectors { .. }, Makes::Text) => refuse(format!("{name} makes text, not embeddings")),
+            (Self::Vectors { .. }, Makes::Vectors { .. } | Makes::Text { width: Some(_) }) => Ok(()),
+            (Self::Scores, Makes::Scores) => Ok(()),
+            (Self::Vectors { .. }, Makes::Text { width: None }) => refuse(format!("{name} makes text, not embeddings")),
             (Self::Vectors { .. }, Makes::Scores) => refuse(format!("{name} scores pairs of texts; use /v1/rerank")),
-            (Self::Scores, Makes::Text) => refuse(format!("{name} makes text; reranking takes a cross-encoder")),
+            (Self::Scores, Makes::Text { .. }) => refuse(format!("{name} makes text; reranking takes a cross-encoder")),
             (Self::Scores, Makes::Vectors { .. }) => {
                 refuse(format!("{name} makes embeddings; reranking takes a cross-encoder"))
             }

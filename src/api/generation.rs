@@ -77,7 +77,7 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
     if delivery.is_abandoned() {
         return Ok(());
     }
-    if model.makes() != Makes::Text {
+    if !matches!(model.makes(), Makes::Text { .. }) {
         let message = format!("{} makes embeddings, not text", model.name());
         return Err(ApiError::unsupported("model", message));
     }

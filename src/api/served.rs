@@ -54,16 +54,15 @@ impl Backend for Served {
     }
 
     fn makes(&self) -> Makes {
-        Makes::Text
+        Makes::Text { width: self.engine.hidden() }
     }
 
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
         self.engine.submit(request, sink);
     }
 
-    fn embed(&self, _: EncodeRequest, _: Left, done: Done) {
-        // Who asks has been told by `makes`.
-        done(Err(RequestError::Internal("a model that makes text was to encode".into()).into()));
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        self.engine.embed(request, left, done);
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {

@@ -1,9 +1,6 @@
 //! A model as one caller has it: it stays in memory as long as the caller or one of its generations does.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{ModelId, Shared};
 use crate::{

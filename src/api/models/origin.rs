@@ -30,7 +30,7 @@ impl Entry {
     pub fn fixed(backend: Arc<dyn Backend>) -> Self {
         let info = backend.info();
         let facts = Facts {
-            kind: if backend.makes() == Makes::Text { Kind::Decoder } else { Kind::Encoder },
+            kind: if matches!(backend.makes(), Makes::Text { .. }) { Kind::Decoder } else { Kind::Encoder },
             architecture: info.architecture.clone(),
             parameters: info.parameters,
             file_bytes: info.file_bytes,

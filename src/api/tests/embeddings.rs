@@ -125,9 +125,9 @@ fn errors_name_the_field() {
 #[test]
 fn each_model_does_what_it_can() {
     for (makes, path, ask) in [
-        (Makes::Text, EMBEDDINGS, json!({"input": "a"})),
+        (Makes::Text { width: None }, EMBEDDINGS, json!({"input": "a"})),
         (Makes::Scores, EMBEDDINGS, json!({"input": "a"})),
-        (Makes::Text, "/v1/rerank", json!({"query": "a", "documents": ["b"]})),
+        (Makes::Text { width: Some(4) }, "/v1/rerank", json!({"query": "a", "documents": ["b"]})),
         (Makes::Vectors { width: 4 }, "/v1/rerank", json!({"query": "a", "documents": ["b"]})),
         (Makes::Vectors { width: 4 }, "/v1/completions", json!({"prompt": "a"})),
         (Makes::Scores, "/v1/chat/completions", json!({"messages": [{"role": "user", "content": "a"}]})),
@@ -140,6 +140,9 @@ fn each_model_does_what_it_can() {
             "{makes:?} {path}"
         );
     }
+    let both = Fixture::making(Makes::Text { width: Some(4) });
+    assert_eq!(vectors(&both, json!({"input": "a", "dimensions": 4})).len(), 1);
+    assert_eq!(both.post("/v1/completions", r#"{"prompt": "a"}"#).status().code(), 200);
     let reply = encoder().post(EMBEDDINGS, r#"{"input": "a", "model": "none"}"#);
     assert_eq!((reply.status().code(), &body(&reply)["error"]["code"]), (404, &json!("model_not_found")));
 }

@@ -45,7 +45,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn new() -> Arc<Self> {
-        Self::making(Makes::Text)
+        Self::making(Makes::Text { width: None })
     }
 
     /// One that makes something else than text, if told to.
@@ -172,12 +172,12 @@ impl Backend for Echo {
             tokens.truncate(100);
             prompt_tokens += tokens.len();
             outputs.push(match self.makes {
-                Makes::Vectors { width } => {
+                Makes::Vectors { width } | Makes::Text { width: Some(width) } => {
                     let mut vector = vec![1.0; width];
                     (vector[0], vector[1]) = (tokens.len() as f32, tokens[0] as f32);
                     vector
                 }
-                Makes::Text | Makes::Scores => vec![score],
+                Makes::Text { width: None } | Makes::Scores => vec![score],
             });
         }
         done(Ok(Encoded { outputs, prompt_tokens }));
@@ -250,7 +250,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        Self::making(Makes::Text)
+        Self::making(Makes::Text { width: None })
     }
 
     pub fn making(makes: Makes) -> Self {
