@@ -104,6 +104,23 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of several engines together.
+    pub fn total(engines: impl IntoIterator<Item = Snapshot>) -> Self {
+        let add = |sum: Self, one: Self| Self {
+            running: sum.running + one.running,
+            waiting: sum.waiting + one.waiting,
+            kv_blocks_used: sum.kv_blocks_used + one.kv_blocks_used,
+            kv_blocks_cached: sum.kv_blocks_cached + one.kv_blocks_cached,
+            kv_blocks_total: sum.kv_blocks_total + one.kv_blocks_total,
+            preemptions: sum.preemptions + one.preemptions,
+            prefix_hits: sum.prefix_hits + one.prefix_hits,
+            drafted_tokens: sum.drafted_tokens + one.drafted_tokens,
+            accepted_tokens: sum.accepted_tokens + one.accepted_tokens,
+            alive: sum.alive && one.alive,
+        };
+        engines.into_iter().fold(Self { alive: true, ..Self::default() }, add)
+    }
+
     /// Used share of the KV cache, 0 to 1.
     pub fn kv_usage(&self) -> f64 {
         if self.kv_blocks_total == 0 { 0.0 } else { self.kv_blocks_used as f64 / self.kv_blocks_total as f64 }

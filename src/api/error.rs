@@ -23,10 +23,12 @@ pub enum ApiError {
     Misdirected { host: String },
     /// Nothing is served under this name.
     UnknownModel { name: String, known: Vec<String> },
-    /// The model is still being loaded, or another in its place.
+    /// The models are not known yet, or this one is being loaded and can't be unloaded.
     Loading,
-    /// There is no model: the last one could not be loaded.
-    NoModel,
+    /// The model could not be loaded.
+    NotLoaded { model: String, retry_after_seconds: u32 },
+    /// The model does not fit beside those that are busy; `left_bytes` is what the others could give.
+    NoRoom { model: String, needed_bytes: u64, left_bytes: u64, busy: Vec<String> },
     /// Too much text work is waiting already.
     Busy,
     /// Refused below the handlers: no such path, a wrong method, broken HTTP. Status and words come from there.
@@ -69,7 +71,7 @@ impl ApiError {
             },
             Self::UnknownModel { .. } => 404,
             Self::Misdirected { .. } => 421,
-            Self::Busy | Self::Loading | Self::NoModel => 503,
+            Self::Busy | Self::Loading | Self::NotLoaded { .. } | Self::NoRoom { .. } => 503,
             Self::Refused { status, .. } => *status,
             Self::Engine { error, .. } => match error {
                 RequestError::EmptyPrompt
@@ -98,7 +100,8 @@ impl ApiError {
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
             Self::Loading => "loading",
-            Self::NoModel => "no_model",
+            Self::NotLoaded { .. } => "no_model",
+            Self::NoRoom { .. } => "no_memory",
             Self::Refused { status, .. } => match status {
                 404 => "not_found",
                 405 => "method_not_allowed",
@@ -149,7 +152,8 @@ impl ApiError {
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Self::Busy | Self::Loading | Self::Grammar { error: GrammarError::Busy, .. } => Some(1),
-            Self::NoModel => Some(60),
+            Self::NotLoaded { retry_after_seconds, .. } => Some(*retry_after_seconds),
+            Self::NoRoom { .. } => Some(5),
             Self::Engine { error: RequestError::QueueFull { .. }, .. } => Some(2),
             Self::Engine { error: RequestError::ShuttingDown, .. } => Some(5),
             _ => None,
@@ -183,8 +187,18 @@ impl fmt::Display for ApiError {
                 write!(f, "no model is called {name:?}; there is {}", known.join(", "))
             }
             Self::Loading => f.write_str("the model is being loaded; try again shortly"),
-            Self::NoModel => {
-                f.write_str("the model could not be loaded; whoever runs this server finds the reason in its log")
+            Self::NotLoaded { model, .. } => {
+                write!(f, "model {model} could not be loaded; whoever runs this server finds the reason in its log")
+            }
+            Self::NoRoom { model, needed_bytes, left_bytes, busy } => {
+                let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+                let (needed, left) = (gib(*needed_bytes), gib(*left_bytes));
+                write!(f, "model {model} needs {needed:.1} GiB of memory; {left:.1} are left")?;
+                match &busy[..] {
+                    [] => Ok(()),
+                    [one] => write!(f, ", and {one} is busy"),
+                    more => write!(f, ", and {} are busy", more.join(", ")),
+                }
             }
             Self::Busy => f.write_str("too many texts are being processed; try again shortly"),
             Self::Refused { message, .. } => f.write_str(message),

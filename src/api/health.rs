@@ -11,8 +11,9 @@ use serde_json::json;
 use crate::http::{Reply, Request, Status};
 
 use super::{
-    backend::ModelInfo,
+    backend::{ModelInfo, Snapshot},
     error::ApiError,
+    models::ModelStatus,
     reply,
     state::{Api, Readiness},
 };
@@ -41,22 +42,26 @@ impl Readiness {
 /// The whole picture. 200 while new or running requests are served, else 503.
 pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
     let now = Instant::now();
-    let backend = api.backend().ok();
-    let engine = backend.as_ref().map(|backend| backend.snapshot()).unwrap_or_default();
+    let models = api.models().list();
+    let engine = Snapshot::total(models.iter().filter_map(|model| model.snapshot));
+    let default = models.iter().find(|model| model.default);
+    let info = default.and_then(|model| model.info.as_ref());
     let readiness = api.readiness();
     let (status, code) = readiness.health();
-    let loaded = backend.is_some();
-    let alive = loaded && readiness != Readiness::Stuck;
+    let loaded = info.is_some();
+    // A model that comes when it is asked for is as good as there.
+    let alive = code == Status::OK;
     let data = json!({
         "status": status,
         "healthy": readiness == Readiness::Ready,
-        "model": backend.as_ref().map_or("", |backend| backend.name()),
-        "model_info": backend.as_ref().map(|backend| model_info(backend.info())),
+        "model": default.filter(|_| alive || loaded).map_or("", |model| &model.name),
+        "model_info": info.map(model_info),
         "model_loaded": loaded,
+        "models": models.iter().map(model_state).collect::<Vec<_>>(),
         "components": {
             "scheduler": alive,
             "model_executor": alive,
-            "tokenizer": loaded,
+            "tokenizer": loaded || alive,
             "request_queue": readiness == Readiness::Ready,
         },
         "metrics": {
@@ -71,11 +76,25 @@ pub fn health(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
         },
         "dependencies": {
             "model": if alive { "ok".into() } else { readiness.reason() },
-            "tokenizer": if loaded { "ok".into() } else { readiness.reason() },
+            "tokenizer": if loaded || alive { "ok".into() } else { readiness.reason() },
         },
         "version": env!("CARGO_PKG_VERSION"),
     });
     Ok(reply::json(code, &json!({ "success": code == Status::OK, "data": data })))
+}
+
+/// One of the models, in short.
+fn model_state(model: &ModelStatus) -> serde_json::Value {
+    json!({
+        "name": model.name,
+        "aliases": model.aliases,
+        "default": model.default,
+        "state": model.state.word(),
+        "architecture": model.facts.architecture,
+        "memory_bytes": model.memory_bytes,
+        "live_requests": model.live,
+        "waiting_requests": model.waiting,
+    })
 }
 
 fn model_info(info: &ModelInfo) -> serde_json::Value {

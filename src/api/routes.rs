@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::http::{Method, Reply, Request};
 
-use super::{error::ApiError, health, metrics, native, openai, state::Api};
+use super::{error::ApiError, health, metrics, native, openai, openapi, state::Api};
 
 /// Answers a request, now or later. An error is written down as the API of its path does.
 pub type Handler = fn(&Arc<Api>, &Request<'_>) -> Result<Reply, ApiError>;
@@ -22,6 +22,7 @@ pub const ROUTES: &[Route] = &[
     get("/livez", health::livez),
     get("/readyz", health::readyz),
     get("/metrics", metrics::scrape),
+    get("/openapi.json", openapi::openapi),
     // Our own
     post("/generate", native::generate),
     post("/generate_stream", native::generate_stream),

@@ -1,9 +1,10 @@
 //! What all handlers share.
 
 use std::{
+    io,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -15,28 +16,18 @@ use super::{
     error::ApiError,
     family::Family,
     metrics::{Endpoint, Gauges, Metrics, ReloadOutcome},
+    models::{Bounds, Entry, ModelState, ModelStatus, Models},
     text_worker::TextWorker,
 };
 
-/// The served model, the counters, and what is set of the API.
+/// The models, the counters, and what is set of the API.
 pub struct Api {
-    model: RwLock<ModelState>,
-    /// How far it is, in percent.
-    loading: AtomicU8,
+    models: Models,
     pub(super) metrics: Arc<Metrics>,
     pub(super) text_worker: Arc<TextWorker>,
     pub(super) settings: Settings,
     draining: AtomicBool,
     server: OnceLock<ServerHandle>,
-}
-
-/// The model, if there is one.
-enum ModelState {
-    Loading,
-    /// Requests that came while it was here stay with it when another takes its place.
-    Served(Arc<dyn Backend>),
-    /// It could not be loaded.
-    Missing,
 }
 
 /// Whether new requests can be served, and why not.
@@ -73,11 +64,15 @@ impl Default for Settings {
 }
 
 impl Api {
-    /// An API whose model is still being loaded: what needs one is answered with 503.
-    pub fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
+    /// An API whose models are not known yet: what needs one is answered with 503.
+    pub fn new(settings: Settings) -> io::Result<Arc<Self>> {
+        Self::with_bounds(settings, Bounds::default())
+    }
+
+    /// As [`new`](Self::new), with bounds for the models.
+    pub fn with_bounds(settings: Settings, bounds: Bounds) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            model: RwLock::new(ModelState::Loading),
-            loading: AtomicU8::new(0),
+            models: Models::start(bounds)?,
             metrics: Arc::new(Metrics::new(Instant::now())),
             text_worker: Arc::new(TextWorker::start()?),
             settings,
@@ -86,58 +81,32 @@ impl Api {
         }))
     }
 
-    /// A model has been loaded: from now on requests go to it. Those that another one has stay there.
+    /// The models by name.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// Serves one model that is in memory already, and no other.
     pub fn set_backend(&self, backend: Arc<dyn Backend>) {
-        self.set_model(ModelState::Served(backend));
+        self.models.replace(vec![Entry::fixed(backend)], Duration::ZERO);
     }
 
-    /// A model is being loaded and none is served: what needs one is answered with 503.
-    pub fn set_loading(&self) {
-        self.loading.store(0, Relaxed);
-        self.set_model(ModelState::Loading);
-    }
-
-    /// How far loading is, 0 to 1.
-    pub fn set_loading_share(&self, share: f32) {
-        self.loading.store((share * 100.0) as u8, Relaxed);
-    }
-
-    /// The model could not be loaded: until another one is, what needs one is answered with 503.
-    pub fn set_missing(&self) {
-        self.set_model(ModelState::Missing);
-    }
-
-    /// Counts an attempt to replace the model.
+    /// Counts an attempt to replace models.
     pub fn count_reload(&self, outcome: ReloadOutcome) {
         self.metrics.on_reload(outcome);
     }
 
-    fn set_model(&self, state: ModelState) {
-        // What was there is dropped without the lock.
-        let _before = std::mem::replace(&mut *self.model.write().unwrap_or_else(PoisonError::into_inner), state);
-    }
-
-    pub(super) fn backend(&self) -> Result<Arc<dyn Backend>, ApiError> {
-        match &*self.model.read().unwrap_or_else(PoisonError::into_inner) {
-            ModelState::Served(backend) => Ok(Arc::clone(backend)),
-            ModelState::Loading => Err(ApiError::Loading),
-            ModelState::Missing => Err(ApiError::NoModel),
-        }
-    }
-
-    /// Calls `then` with the model of this name, or the one that is meant where none is named: at once if it is in memory.
+    /// Calls `then` with the model of this name or alias, or with the default one where none is named: at once if it is in
+    /// memory or can't be had, else from another thread when it has been loaded, or not within the time that requests may
+    /// wait. The caller may have left by then: `then` looks.
+    ///
+    /// The model stays in memory as long as `then`'s handle or a request that was submitted to it lives.
     pub(super) fn with_model(
         &self,
         name: Option<&str>,
         then: impl FnOnce(Result<Arc<dyn Backend>, ApiError>) + Send + 'static,
     ) {
-        let backend = self.backend().and_then(|backend| match name {
-            Some(name) if name != backend.name() => {
-                Err(ApiError::UnknownModel { name: name.to_owned(), known: vec![backend.name().to_owned()] })
-            }
-            _ => Ok(backend),
-        });
-        then(backend);
+        self.models.with(name, self.settings.queue_timeout, then);
     }
 
     /// Lets `/metrics` show the server's connections.
@@ -151,14 +120,22 @@ impl Api {
         self.draining.store(true, Relaxed);
     }
 
-    /// Whether new requests can be served.
+    /// Whether new requests can be served: all models that are loaded at the start have been, and the default one can be
+    /// had. One that was unloaded since, or waits for its first request, can.
     pub(super) fn readiness(&self) -> Readiness {
-        match self.backend().map(|backend| backend.snapshot().alive) {
-            Err(ApiError::Loading) => Readiness::Loading { percent: self.loading.load(Relaxed) },
-            Err(_) => Readiness::NoModel,
-            Ok(false) => Readiness::Stuck,
-            Ok(true) if self.draining.load(Relaxed) => Readiness::Draining,
-            Ok(true) => Readiness::Ready,
+        let models = self.models.list();
+        let stuck = |model: &ModelStatus| model.snapshot.is_some_and(|snapshot| !snapshot.alive);
+        let missing =
+            |model: &ModelStatus| (model.awaited || model.default) && matches!(model.state, ModelState::Failed { .. });
+        let awaited = models.iter().find(|model| model.awaited);
+        match awaited.map(|model| &model.state) {
+            _ if models.is_empty() => Readiness::Loading { percent: 0 },
+            _ if models.iter().any(missing) => Readiness::NoModel,
+            Some(ModelState::Loading { percent }) => Readiness::Loading { percent: *percent },
+            Some(_) => Readiness::Loading { percent: 0 },
+            None if models.iter().any(stuck) => Readiness::Stuck,
+            None if self.draining.load(Relaxed) => Readiness::Draining,
+            None => Readiness::Ready,
         }
     }
 
@@ -186,12 +163,10 @@ impl Api {
         reply
     }
 
-    /// The state of engine and loops for one scrape.
+    /// The state of models and loops for one scrape.
     pub(super) fn gauges(&self) -> Gauges {
-        let backend = self.backend().ok();
         Gauges {
-            model: backend.as_ref().map(|backend| (backend.name().to_owned(), backend.info().clone())),
-            engine: backend.map(|backend| backend.snapshot()).unwrap_or_default(),
+            models: self.models.list(),
             loops: self.server.get().map(ServerHandle::stats).unwrap_or_default(),
             ready: self.readiness() == Readiness::Ready,
         }

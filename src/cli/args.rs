@@ -27,13 +27,13 @@ Exit codes: 0 done, 1 failed while running (port taken, ...), 2 wrong usage, 78 
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve a model over HTTP (the default).
+    /// Serve models over HTTP (the default).
     Serve(ServeArgs),
     /// Generate once and print the text as it comes.
     Generate(GenerateArgs),
     /// Measure how fast the model is, beside what the machine does at most.
     Bench(BenchArgs),
-    /// Check the configuration and the model file, and print what would be served.
+    /// Check the configuration and the model files, and print what would be served.
     Check(ServeArgs),
 }
 
@@ -60,9 +60,12 @@ pub struct CommonArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// GGUF file or Hugging Face directory to load [default: the embedded demo model].
+    /// GGUF file or Hugging Face directory [default: the embedded demo model]; may be given more than once.
     #[arg(short, long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
+    pub model: Vec<PathBuf>,
+    /// When to load: start or first_use [default: the first model at the start, others on first use].
+    #[arg(long, value_name = "WHEN")]
+    pub load: Option<String>,
     /// Name of the model for clients [default: the file's name].
     #[arg(long)]
     pub name: Option<String>,
@@ -125,6 +128,9 @@ pub struct ServerArgs {
     /// How long streams may go on after SIGTERM [default: 30].
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<i64>,
+    /// Memory that all models may take together, such as "8 GiB" [default: what the machine has left].
+    #[arg(long, value_name = "SIZE")]
+    pub models_memory: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -225,10 +231,11 @@ fn within(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
 }
 
 impl ModelArgs {
-    fn into_low(self) -> LowModel {
-        LowModel {
+    /// One entry for each path, with the same settings; one without a path where none is given.
+    fn into_low(self) -> Vec<LowModel> {
+        let settings = LowModel {
             name: self.name,
-            path: self.model,
+            load: self.load,
             context: self.context,
             device: self.device,
             threads: self.threads,
@@ -240,12 +247,17 @@ impl ModelArgs {
             prefix_cache: self.prefix_cache,
             speculation: self.speculation,
             template: self.template,
+            ..LowModel::default()
+        };
+        match self.model.is_empty() {
+            true => vec![settings],
+            false => self.model.into_iter().map(|path| LowModel { path: Some(path), ..settings.clone() }).collect(),
         }
     }
 
     /// The flags layer of a command without a server.
     pub fn into_flags(self) -> Low {
-        Low { server: LowServer::default(), model: vec![self.into_low()] }
+        Low { server: LowServer::default(), model: self.into_low() }
     }
 }
 
@@ -260,9 +272,10 @@ impl ServerArgs {
             queue_max: self.queue_max,
             body_bytes_max: self.body_bytes_max.map(Size::Text),
             drain_seconds: self.drain_seconds,
+            models_memory: self.models_memory.map(Size::Text),
             ..LowServer::default()
         };
-        Low { server, model: vec![model.into_low()] }
+        Low { server, model: model.into_low() }
     }
 }
 
@@ -280,7 +293,7 @@ mod tests {
     fn serve_is_the_default_command() {
         let implied = Cli::try_parse_from(["sconce", "--model", "x.gguf", "--port", "0"]).unwrap();
         assert!(implied.command.is_none());
-        assert_eq!(implied.serve.model.model, Some("x.gguf".into()));
+        assert_eq!(implied.serve.model.model, ["x.gguf"].map(PathBuf::from));
         let said = Cli::try_parse_from(["sconce", "serve", "--model", "x.gguf", "--port", "0"]).unwrap();
         let Some(Command::Serve(args)) = said.command else { panic!("not serve") };
         assert_eq!(args.server.into_flags(args.model), implied.serve.server.into_flags(implied.serve.model));

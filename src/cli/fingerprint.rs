@@ -1,6 +1,11 @@
 //! How a model's files look from outside, to see that they were changed without reading them again.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use crate::config::{ModelConfig, ModelSource};
 
@@ -28,6 +33,12 @@ impl Fingerprint {
             look(path, &mut seen);
         }
         Self(seen)
+    }
+
+    /// When the youngest of the files was written; `None` for the embedded model.
+    pub fn written(&self) -> Option<SystemTime> {
+        let (seconds, nanos) = self.0.iter().map(|seen| seen.written).max()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds.try_into().ok()?, nanos.try_into().ok()?))
     }
 
     /// Of one file, or of a folder and the files in it; empty if there is none.

@@ -26,7 +26,7 @@ pub fn run(mut args: GenerateArgs) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.take())?;
     let ask = ask(&args, prompt)?;
     let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
-    let served = load::load_showing(&config, &|_| {})?.served;
+    let served = load::load_showing(config.default_model(), config.server.queue_max)?.served;
     let request = request(&*served, ask)?;
 
     let interrupted = Arc::new(AtomicBool::new(false));

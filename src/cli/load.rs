@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs,
+    fmt, fs, io,
     num::NonZeroUsize,
     sync::Arc,
     thread,
@@ -13,11 +13,14 @@ use std::{
 use crossbeam_channel::bounded;
 
 use crate::{
-    api::{ModelInfo, Served},
-    config::{self, Config, ModelConfig, ModelSource, available_bytes, show_bytes},
+    api::{
+        ModelInfo, Served,
+        models::{Facts, Kind as ModelKind, Order},
+    },
+    config::{self, ModelConfig, ModelSource, available_bytes, show_bytes},
     demo,
     engine::{
-        Engine, EngineConfig, StartError,
+        Engine, EngineConfig, StartError, aside,
         blocks::BLOCK_TOKENS,
         chat_template::ChatTemplate,
         gguf::{Gguf, Tensor, TensorType},
@@ -34,9 +37,6 @@ use super::{Failure, fingerprint::Fingerprint, progress::Progress, room::Room};
 /// How often it is told how far loading is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Told how far loading is, 0 to 1, from a thread of its own.
-pub type OnProgress<'a> = &'a (dyn Fn(f32) + Sync);
-
 /// What was loaded and how, for people: a word and a line each.
 pub type Summary = Vec<(&'static str, String)>;
 
@@ -44,6 +44,8 @@ pub type Summary = Vec<(&'static str, String)>;
 pub struct Loaded {
     pub engine: Engine,
     pub served: Arc<Served>,
+    /// Memory that it may come to hold, keys and values included.
+    pub bytes: u64,
     pub summary: Summary,
     /// The files it was read from, as they were then.
     pub fingerprint: Fingerprint,
@@ -77,26 +79,25 @@ pub struct Opened {
     started: Instant,
 }
 
-/// Loads the model and starts its engine. `given_back` bytes will be free soon: those of the model that it replaces.
-pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result<Loaded, Failure> {
-    let model = &config.model;
-    let opened = open(model)?;
-    let mut engine_config = EngineConfig { queue_max: config.server.queue_max, ..EngineConfig::default() };
-    engine_config.running_max = model.running_max.unwrap_or(engine_config.running_max);
+/// Loads a model and starts its engine. `queue_max` requests may wait for it.
+pub fn load(model: &ModelConfig, queue_max: usize, order: &Order) -> Result<Loaded, Failure> {
+    let opened = if order.beside_others { aside(|| open(model)).map_err(no_thread)?? } else { open(model)? };
+    let mut engine_config = EngineConfig { queue_max, running_max: running_max(model), ..EngineConfig::default() };
     engine_config.gap_max = model.gap.unwrap_or(engine_config.gap_max);
     engine_config.prefix_cache = model.prefix_cache.unwrap_or(engine_config.prefix_cache);
     if model.speculation == Some(config::Speculation::Off) {
         engine_config.draft_max = 0;
     }
     // Planned before the weights are read: what can't be had is said at once.
-    let left = available_bytes().map(|bytes| (bytes + given_back).saturating_sub(opened.memory_needed()));
+    let left = order.bytes.map(|bytes| bytes.saturating_sub(opened.memory_needed()));
     let room =
         Room::plan(model, &opened.spec, engine_config.running_max, left).map_err(|error| refuse(model, error))?;
     engine_config.context_max = Some(room.context);
 
-    let read = read(model, opened, on_progress)?;
+    let read = read(model, opened, order.beside_others, order.on_progress)?;
     let InMemory { model: weights, mut info, threads, tokenizer, template, fingerprint } = read;
     info.context = room.context;
+    let bytes = info.packed_bytes + room.bytes;
     let summary = summary(model, &info, weights.spec().context, &room, threads);
     let cache = weights.new_cache(room.blocks, kv_type(model)).map_err(|error| refuse(model, error.0))?;
     let engine =
@@ -109,26 +110,37 @@ pub fn load(config: &Config, given_back: u64, on_progress: OnProgress) -> Result
             },
         )?;
     let served = Arc::new(Served::new(engine.clone(), template, info));
-    Ok(Loaded { engine, served, summary, fingerprint })
+    Ok(Loaded { engine, served, bytes, summary, fingerprint })
 }
 
-/// As [`load`], the first time: with a bar on the terminal if it takes a while.
-pub fn load_showing(config: &Config, on_progress: OnProgress) -> Result<Loaded, Failure> {
-    let progress = Progress::new();
-    let what = format!("loading {}", config.model.name);
-    load(config, 0, &|share| {
-        on_progress(share);
-        progress.bar(&what, share);
-    })
+/// As [`load`], for a command with one model: with a bar on the terminal if it takes a while.
+pub fn load_showing(model: &ModelConfig, queue_max: usize) -> Result<Loaded, Failure> {
+    let (progress, what) = (Progress::new(), format!("loading {}", model.name));
+    let on_progress = |share| progress.bar(&what, share);
+    load(model, queue_max, &Order { bytes: available_bytes(), beside_others: false, on_progress: &on_progress })
 }
 
-/// Reads and packs a model's weights, and tries them once.
-pub fn read(model: &ModelConfig, opened: Opened, on_progress: OnProgress) -> Result<InMemory, Failure> {
+/// Sequences that run side by side at most.
+fn running_max(model: &ModelConfig) -> usize {
+    model.running_max.unwrap_or(EngineConfig::default().running_max)
+}
+
+fn no_thread(error: io::Error) -> Failure {
+    Failure::Run(format!("can't start a thread: {error}"))
+}
+
+/// Reads and packs a model's weights, and tries them once. `aside`: others compute meanwhile, and come first.
+pub fn read(
+    model: &ModelConfig,
+    opened: Opened,
+    aside: bool,
+    on_progress: &(dyn Fn(f32) + Sync),
+) -> Result<InMemory, Failure> {
     let weights_type = opened.weights_type();
     let Opened { source, tokenizer, template, fingerprint, quantize, started, .. } = opened;
     let threads = model.threads.and_then(NonZeroUsize::new).unwrap_or_else(team::available_threads);
     let device = model.device.unwrap_or_default();
-    let options = LoadOptions { device, quantize, context: model.context, ..LoadOptions::new(threads) };
+    let options = LoadOptions { device, quantize, context: model.context, aside, ..LoadOptions::new(threads) };
     let loaded = telling(&source, on_progress, || models::load(&source, options));
     let weights = loaded.map_err(|error| refuse(model, error))?;
     if Fingerprint::of(model) != fingerprint {
@@ -172,6 +184,25 @@ impl Opened {
         tensor.bytes as u64 + quantised + gate.map_or(0, |gate| self.kept_of(&gate).1)
     }
 
+    /// What is known of the model before it is loaded.
+    pub fn facts(&self, model: &ModelConfig) -> Facts {
+        let cache = Room::least(model, &self.spec, running_max(model));
+        Facts {
+            kind: ModelKind::Decoder,
+            architecture: self.spec.architecture.clone(),
+            parameters: self.source.parameters(),
+            file_bytes: self.source.file_bytes(),
+            context: model.context.unwrap_or(self.spec.context),
+            memory_bytes_min: self.memory_needed() + cache,
+            created: self.fingerprint.written().unwrap_or(SystemTime::UNIX_EPOCH),
+        }
+    }
+
+    /// The files, as they were when they were opened.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
     /// The type that most of the weights are kept as.
     fn weights_type(&self) -> String {
         let mut sums = HashMap::new();
@@ -202,7 +233,7 @@ pub fn kv_type(model: &ModelConfig) -> KvType {
 }
 
 /// Runs `work` while `on_progress` is told how much of the file has been read.
-fn telling<T>(source: &Source, on_progress: OnProgress, work: impl FnOnce() -> T) -> T {
+fn telling<T>(source: &Source, on_progress: &(dyn Fn(f32) + Sync), work: impl FnOnce() -> T) -> T {
     let (done, ended) = bounded::<()>(0);
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -220,8 +251,7 @@ fn telling<T>(source: &Source, on_progress: OnProgress, work: impl FnOnce() -> T
 /// What a model file is, without loading its weights.
 pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
     let Opened { source, spec, tokenizer, template, .. } = open(model)?;
-    let running_max = model.running_max.unwrap_or(EngineConfig::default().running_max);
-    Room::plan(model, &spec, running_max, available_bytes()).map_err(|error| refuse(model, error))?;
+    Room::plan(model, &spec, running_max(model), available_bytes()).map_err(|error| refuse(model, error))?;
     Ok(vec![
         ("architecture", spec.architecture),
         ("weights", format!("{} parameters, {}", count(source.parameters()), show_bytes(source.file_bytes()))),
@@ -307,25 +337,6 @@ pub mod tests {
     use super::*;
     use crate::engine::gguf::GgufWriter;
 
-    /// The embedded model, with nothing said about how.
-    pub fn demo_config() -> ModelConfig {
-        ModelConfig {
-            name: "m".to_owned(),
-            source: ModelSource::Demo,
-            context: None,
-            device: None,
-            threads: None,
-            kv_bytes: None,
-            running_max: None,
-            gap: None,
-            quantize: None,
-            kv_type: None,
-            prefix_cache: None,
-            speculation: None,
-            template: None,
-        }
-    }
-
     /// The embedded model on one thread.
     pub fn demo() -> Box<dyn Model> {
         let source = Gguf::from_static(demo::MODEL).unwrap().into();
@@ -345,7 +356,7 @@ pub mod tests {
         matrix("blk.0.attn_q.weight", TensorType::Q8_0, 32, 272);
         file.tensor("output_norm.weight", TensorType::F32, &[256], &bytes[..1024]);
         let source = Gguf::from_bytes(file.to_bytes()).unwrap().into();
-        Opened { source, quantize, ..open(&demo_config()).unwrap() }
+        Opened { source, quantize, ..open(&ModelConfig::demo()).unwrap() }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod args;
 mod bench;
+mod catalog;
 mod check;
 mod fingerprint;
 mod generate;

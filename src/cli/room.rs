@@ -10,6 +10,8 @@ use crate::{
 
 /// KV memory where nobody says otherwise and no machine is too small for it: a long conversation of a small model.
 const KV_BYTES_DEFAULT: u64 = 2 << 30;
+/// KV memory without which a model is not worth loading where nobody says otherwise, unless its context takes less.
+const KV_BYTES_LEAST: u64 = 256 << 20;
 /// Where the system does not say how much memory is left.
 const AVAILABLE_BYTES_UNKNOWN: u64 = 2 << 30;
 
@@ -24,6 +26,18 @@ pub struct Room {
 }
 
 impl Room {
+    /// Memory that must be left beside the weights for a cache that is worth it.
+    pub fn least(model: &ModelConfig, spec: &Spec, running_max: usize) -> u64 {
+        let context = model.context.unwrap_or(spec.context).min(spec.context);
+        let one = (context.div_ceil(BLOCK_TOKENS) * KvCache::block_bytes(spec, load::kv_type(model))) as u64;
+        match model.kv_bytes {
+            Some(bytes) => bytes.min(one.saturating_mul(running_max as u64)),
+            // Half of what is left becomes the cache.
+            None if model.context.is_some() => 2 * one,
+            None => 2 * one.min(KV_BYTES_LEAST),
+        }
+    }
+
     /// Takes the memory it is told to, else what is useful within half of what is `available`.
     pub fn plan(model: &ModelConfig, spec: &Spec, running_max: usize, available: Option<u64>) -> Result<Self, String> {
         let block_bytes = KvCache::block_bytes(spec, load::kv_type(model)) as u64;
@@ -57,7 +71,7 @@ mod tests {
     use super::*;
 
     fn model(context: Option<usize>, kv_bytes: Option<u64>) -> ModelConfig {
-        ModelConfig { context, kv_bytes, ..load::tests::demo_config() }
+        ModelConfig { context, kv_bytes, ..ModelConfig::demo() }
     }
 
     /// 1 KiB a token, 32 KiB a block.
@@ -80,9 +94,27 @@ mod tests {
         }
     }
 
+    const MIB: u64 = 1 << 20;
+
+    /// What is left at least is enough to be planned with.
+    #[test]
+    fn least_room() {
+        for (context, kv_bytes, expected) in [
+            (None, None, 8 * MIB),
+            (Some(1024), None, 2 * MIB),
+            (None, Some(5 * MIB), 5 * MIB),
+            (None, Some(1 << 40), 8 * 4 * MIB),
+        ] {
+            let model = model(context, kv_bytes);
+            let least = Room::least(&model, &spec(), 8);
+            assert_eq!(least, expected, "{context:?} {kv_bytes:?}");
+            let room = Room::plan(&model, &spec(), 8, Some(least)).unwrap();
+            assert!(!room.cut && room.bytes <= least, "{room:?}");
+        }
+    }
+
     #[test]
     fn room_for_the_cache() {
-        const MIB: u64 = 1 << 20;
         // Enough of everything: eight sequences at their longest, no more.
         check(None, None, 64 << 30, Ok((8 * 128, 4096, false)));
         check(Some(100), None, 64 << 30, Ok((8 * 4, 100, false)));

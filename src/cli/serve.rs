@@ -1,8 +1,7 @@
-//! `sconce serve`: binds, answers probes while the model loads, serves until a signal, drains. SIGHUP replaces the model.
+//! `sconce serve`: binds, answers probes while models load, serves until a signal, drains. SIGHUP replaces models.
 
 use std::{
     io::{self, Write},
-    mem,
     net::SocketAddr,
     sync::Arc,
     thread,
@@ -10,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    api::{self, Api, Settings},
-    config::ServerConfig,
+    api::{self, Api, Settings, models::Bounds},
+    config::{ServerConfig, available_bytes},
     http::{self, Limits, Server},
 };
 
@@ -19,7 +18,7 @@ use super::{
     Failure,
     args::ServeArgs,
     configure,
-    load::{self, Summary},
+    load::Summary,
     reload::{Hangups, Reloader},
 };
 
@@ -34,24 +33,27 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let server = bind(&settings)?;
     let address = server.local_addr();
     let hosts = address.ip().is_loopback().then(|| settings.hosts.clone());
-    let api =
-        Api::new(Settings { queue_timeout: settings.queue_timeout, ping_interval: settings.ping_interval, hosts })
-            .map_err(|error| Failure::Run(format!("can't start a thread: {error}")))?;
+    let bounds = Bounds {
+        bytes_max: settings.models_bytes_max,
+        free: Box::new(available_bytes),
+        waiters_max: settings.queue_max,
+    };
+    let api_settings = Settings { queue_timeout: settings.queue_timeout, ping_interval: settings.ping_interval, hosts };
+    let api = Api::with_bounds(api_settings, bounds)
+        .map_err(|error| Failure::Run(format!("can't start a thread: {error}")))?;
     let running = server.start(api::router(&api)).map_err(|error| Failure::Run(format!("can't serve: {error}")))?;
     api.watch(running.handle());
 
-    let mut loaded = load::load_showing(&config, &|share| api.set_loading_share(share))?;
-    let summary = mem::take(&mut loaded.summary);
-    let reloader = Reloader::new(Arc::clone(&api), sources, config, loaded);
+    let reloader = Reloader::start(Arc::clone(&api), sources, config)?;
     // Nobody may be reading: that is no reason not to serve.
-    let _ = greet(address, &summary, &settings);
-    let (engines, drain_timeout) = (reloader.engines(), settings.drain_timeout);
-    reloader.start(hangups).map_err(cant_watch)?;
+    let _ = greet(address, &reloader.summaries(), &settings);
+    reloader.watch(hangups).map_err(cant_watch)?;
 
+    let drain_timeout = settings.drain_timeout;
     let drain = move || {
         api.set_draining();
         // Takes nothing new, lets what runs finish, and tells the rest before the connections are cut.
-        let finish = move || engines.shutdown(drain_timeout);
+        let finish = move || api.models().shutdown(drain_timeout);
         if let Err(error) = thread::Builder::new().name("drain".to_owned()).spawn(finish) {
             log::warn!("streams that outlive the drain will be cut without a word: {error}");
         }
@@ -96,14 +98,14 @@ fn loops() -> usize {
 }
 
 /// The first lines: where, what, and what to try.
-fn greet(address: SocketAddr, summary: &Summary, settings: &ServerConfig) -> io::Result<()> {
+fn greet(address: SocketAddr, summaries: &[Summary], settings: &ServerConfig) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let shown = match address.ip().is_unspecified() {
         true => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
         false => address,
     };
     writeln!(out, "Sconce {} on http://{address}", env!("CARGO_PKG_VERSION"))?;
-    for (what, words) in summary {
+    for (what, words) in summaries.iter().flatten() {
         writeln!(out, "  {what:<8} {words}")?;
     }
     if !address.ip().is_loopback() {

@@ -6,23 +6,18 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
-use super::{
-    Config, ConfigError, KvType, Low, LowModel, LowServer, Machine, ModelConfig, ModelSource, Quantize, ServerConfig,
-    Size, Speculation, parse_size, show_bytes,
-};
-use crate::engine::device::DeviceChoice;
+use super::{Config, ConfigError, Lines, Low, LowServer, Machine, ServerConfig, Size, model, parse_size, show_bytes};
 
-/// More compute threads than this for each CPU only wait for each other.
-const THREADS_PER_CPU_MAX: usize = 4;
-const KV_BYTES_MIN: u64 = 64 << 10;
+/// Less holds no model.
+const MODELS_BYTES_MIN: u64 = 1 << 20;
 
 /// The configuration that the layers come to.
 pub fn config(layers: &Layers) -> Result<Config, ConfigError> {
-    Ok(Config { server: check_server(layers)?, model: check_model(layers)? })
+    Ok(Config { server: check_server(layers)?, models: model::check(layers)? })
 }
 
 /// The three sources side by side, and the machine that their settings are for.
@@ -30,33 +25,32 @@ pub struct Layers {
     pub flags: Low,
     pub env: Low,
     pub file: Low,
+    /// Where the file's keys stand.
+    pub lines: Lines,
     pub path: PathBuf,
     pub machine: Machine,
 }
 
 /// A value and where it was given, in the words its writer used.
-struct Given<T> {
-    value: T,
-    place: String,
+pub struct Given<T> {
+    pub value: T,
+    pub place: String,
 }
 
 impl Layers {
     fn server<T: Clone>(&self, key: &str, get: impl Fn(&LowServer) -> &Option<T>) -> Option<Given<T>> {
-        self.pick(key, "[server]", [get(&self.flags.server), get(&self.env.server), get(&self.file.server)])
+        let given = [get(&self.flags.server), get(&self.env.server), get(&self.file.server)];
+        self.pick(key, "server", 0, given)
     }
 
-    fn model<T: Clone>(&self, key: &str, get: impl Fn(&LowModel) -> &Option<T>) -> Option<Given<T>> {
-        let none = LowModel::default();
-        let [flags, env] = [&self.flags, &self.env].map(|low| low.model.first().unwrap_or(&none));
-        // `--model` names another model than the file does: what the file says of its own does not apply to it.
-        let file = match flags.path.is_some() || env.path.is_some() {
-            true => &none,
-            false => self.file.model.first().unwrap_or(&none),
-        };
-        self.pick(key, "[[model]]", [get(flags), get(env), get(file)])
-    }
-
-    fn pick<T: Clone>(&self, key: &str, table: &str, [flag, env, file]: [&Option<T>; 3]) -> Option<Given<T>> {
+    /// The first that is given. In the file it is in `[table]`, or in the so-manieth `[[table]]`.
+    pub fn pick<T: Clone>(
+        &self,
+        key: &str,
+        table: &str,
+        index: usize,
+        [flag, env, file]: [&Option<T>; 3],
+    ) -> Option<Given<T>> {
         if let Some(value) = flag {
             let name = if key == "path" { "model" } else { key };
             return Some(Given { value: value.clone(), place: format!("--{}", name.replace('_', "-")) });
@@ -65,19 +59,25 @@ impl Layers {
             let name = if key == "path" { "model" } else { key };
             return Some(Given { value: value.clone(), place: format!("SCONCE_{}", name.to_ascii_uppercase()) });
         }
-        let value = file.clone()?;
-        Some(Given { value, place: format!("{}: {table} {key}", self.path.display()) })
+        Some(Given { value: file.clone()?, place: self.place(key, table, index) })
+    }
+
+    /// Where a key stands in the file, or where it is missing.
+    pub fn place(&self, key: &str, table: &str, index: usize) -> String {
+        let line = self.lines.get(table, index, key).map_or(String::new(), |line| format!(":{line}"));
+        let table = if table == "model" { "[[model]]" } else { "[server]" };
+        format!("{}{line}: {table} {key}", self.path.display())
     }
 }
 
 impl<T: fmt::Debug> Given<T> {
-    fn refuse<U>(&self, why: impl fmt::Display) -> Result<U, ConfigError> {
+    pub fn refuse<U>(&self, why: impl fmt::Display) -> Result<U, ConfigError> {
         Err(ConfigError(format!("{} = {:?}: {why}", self.place, self.value)))
     }
 }
 
 /// `None` stays; a number outside `low..=high` is refused.
-fn ranged(given: Option<Given<i64>>, low: u64, high: u64) -> Result<Option<u64>, ConfigError> {
+pub fn ranged(given: Option<Given<i64>>, low: u64, high: u64) -> Result<Option<u64>, ConfigError> {
     let Some(given) = given else { return Ok(None) };
     match u64::try_from(given.value) {
         Ok(value) if (low..=high).contains(&value) => Ok(Some(value)),
@@ -86,7 +86,7 @@ fn ranged(given: Option<Given<i64>>, low: u64, high: u64) -> Result<Option<u64>,
 }
 
 /// `None` stays; a size that can't be read or lies outside `low..=high` is refused.
-fn sized(given: Option<Given<Size>>, low: u64, high: u64) -> Result<Option<u64>, ConfigError> {
+pub fn sized(given: Option<Given<Size>>, low: u64, high: u64) -> Result<Option<u64>, ConfigError> {
     let Some(given) = given else { return Ok(None) };
     let bytes = match &given.value {
         Size::Bytes(bytes) => u64::try_from(*bytes).ok(),
@@ -105,7 +105,7 @@ fn sized(given: Option<Given<Size>>, low: u64, high: u64) -> Result<Option<u64>,
 }
 
 /// `None` stays; a word that is not among the `choices` is refused.
-fn chosen<T: Copy>(given: Option<Given<String>>, choices: &[(&str, T)]) -> Result<Option<T>, ConfigError> {
+pub fn chosen<T: Copy>(given: Option<Given<String>>, choices: &[(&str, T)]) -> Result<Option<T>, ConfigError> {
     let Some(given) = given else { return Ok(None) };
     match choices.iter().find(|(word, _)| *word == given.value) {
         Some((_, choice)) => Ok(Some(*choice)),
@@ -132,6 +132,11 @@ fn check_server(layers: &Layers) -> Result<ServerConfig, ConfigError> {
         idle_timeout: seconds(ranged(layers.server("idle_seconds", |s| &s.idle_seconds), 1, 86_400)?, 60),
         ping_interval: seconds(ranged(layers.server("ping_seconds", |s| &s.ping_seconds), 1, 3_600)?, 10),
         drain_timeout: seconds(ranged(layers.server("drain_seconds", |s| &s.drain_seconds), 0, 86_400)?, 30),
+        models_bytes_max: sized(
+            layers.server("models_memory", |s| &s.models_memory),
+            MODELS_BYTES_MIN,
+            layers.machine.memory_bytes.unwrap_or(1 << 44).max(MODELS_BYTES_MIN),
+        )?,
     };
     Ok(config)
 }
@@ -170,136 +175,34 @@ fn check_hosts(layers: &Layers) -> Result<Vec<String>, ConfigError> {
     }
 }
 
-fn check_model(layers: &Layers) -> Result<ModelConfig, ConfigError> {
-    let path = layers.model("path", |m| &m.path);
-    let named_outside = path.as_ref().is_some_and(|p| !p.place.contains("[[model]]"));
-    match layers.file.model.len() {
-        0 | 1 => {}
-        _ if named_outside => {}
-        n => {
-            return Err(ConfigError(format!(
-                "{}: {n} [[model]] entries, but a server serves one model: keep one, or name one with --model FILE",
-                layers.path.display()
-            )));
-        }
-    }
-    if layers.file.model.len() == 1 && path.is_none() {
-        return Err(ConfigError(format!(
-            "{}: the [[model]] entry has no path: add path = \"FILE.gguf\", or remove the entry to serve the demo model",
-            layers.path.display()
-        )));
-    }
-    let source = match path {
-        Some(path) => ModelSource::File(check_path(layers, path, Kind::Model)?),
-        None => ModelSource::Demo,
-    };
-    let template = match layers.model("template", |m| &m.template) {
-        Some(path) => Some(check_path(layers, path, Kind::Template)?),
-        None => None,
-    };
-    Ok(ModelConfig {
-        name: check_name(layers, &source)?,
-        source,
-        context: ranged(layers.model("context", |m| &m.context), 32, 1 << 24)?.map(|n| n as usize),
-        device: check_device(layers)?,
-        threads: check_threads(layers)?,
-        kv_bytes: check_kv_memory(layers)?,
-        running_max: ranged(layers.model("running_max", |m| &m.running_max), 1, 4_096)?.map(|n| n as usize),
-        gap: ranged(layers.model("gap_ms", |m| &m.gap_ms), 1, 60_000)?.map(Duration::from_millis),
-        quantize: chosen(
-            layers.model("quantize", |m| &m.quantize),
-            &[("q8_0", Quantize::Q8_0), ("q4_k", Quantize::Q4K)],
-        )?,
-        kv_type: chosen(layers.model("kv_type", |m| &m.kv_type), &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?,
-        prefix_cache: layers.model("prefix_cache", |m| &m.prefix_cache).map(|given| given.value),
-        speculation: chosen(
-            layers.model("speculation", |m| &m.speculation),
-            &[("auto", Speculation::Auto), ("off", Speculation::Off)],
-        )?,
-        template,
-    })
-}
-
-fn check_device(layers: &Layers) -> Result<Option<DeviceChoice>, ConfigError> {
-    let Some(given) = layers.model("device", |m| &m.device) else { return Ok(None) };
-    match given.value.parse() {
-        Ok(device) => Ok(Some(device)),
-        Err(_) => given.refuse("must be \"auto\", \"cpu\", \"cuda\", \"cuda:NUMBER\" or \"metal\""),
-    }
-}
-
-fn check_threads(layers: &Layers) -> Result<Option<usize>, ConfigError> {
-    let Some(given) = layers.model("threads", |m| &m.threads) else { return Ok(None) };
-    let cpus = layers.machine.cpus;
-    match usize::try_from(given.value) {
-        Ok(threads) if (1..=cpus * THREADS_PER_CPU_MAX).contains(&threads) => Ok(Some(threads)),
-        _ => given.refuse(format_args!(
-            "must be 1 to {}, as this process may use {cpus} CPUs; leave it out for one thread on each",
-            cpus * THREADS_PER_CPU_MAX
-        )),
-    }
-}
-
-fn check_kv_memory(layers: &Layers) -> Result<Option<u64>, ConfigError> {
-    let memory = layers.machine.memory_bytes.unwrap_or(1 << 44);
-    sized(layers.model("kv_memory", |m| &m.kv_memory), KV_BYTES_MIN, memory.max(KV_BYTES_MIN))
-}
-
-/// A path in the file is relative to the file; elsewhere to the working directory. It must be a readable file.
-/// What a path must lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Model,
-    Template,
-}
-
-fn check_path(layers: &Layers, given: Given<PathBuf>, kind: Kind) -> Result<PathBuf, ConfigError> {
-    let what = match kind {
-        Kind::Model => "a GGUF file or a Hugging Face directory",
-        Kind::Template => "a chat template (Jinja)",
-    };
-    let in_file = given.place.contains("[[model]]");
-    let base = if in_file { layers.path.parent().unwrap_or(Path::new("")) } else { Path::new("") };
-    let path = base.join(&given.value);
-    match std::fs::metadata(&path) {
-        Ok(meta) if meta.is_file() || (kind == Kind::Model && meta.is_dir()) => Ok(path),
-        Ok(_) => given.refuse(format_args!("not a file; name {what}")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            given.refuse(format_args!("no such file; name {what}, or leave it out to serve the demo model"))
-        }
-        Err(error) => given.refuse(format_args!("can't read it: {error}")),
-    }
-}
-
-fn check_name(layers: &Layers, source: &ModelSource) -> Result<String, ConfigError> {
-    const NAME_BYTES_MAX: usize = 96;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if let Some(given) = layers.model("name", |m| &m.name) {
-        let good = (1..=NAME_BYTES_MAX).contains(&given.value.len()) && given.value.chars().all(plain);
-        return if good { Ok(given.value) } else { given.refuse("1 to 96 letters, digits, '.', '_' or '-'") };
-    }
-    let ModelSource::File(path) = source else { return Ok("demo".to_owned()) };
-    // A folder's name has no ending: the one in Qwen2.5-0.5B is part of it.
-    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    let stem = stem.map(|s| s.to_string_lossy()).unwrap_or_default();
-    let name: String = stem.chars().take(NAME_BYTES_MAX).map(|c| if plain(c) { c } else { '-' }).collect();
-    Ok(if name.is_empty() { "model".to_owned() } else { name })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{from_environment, parse_file};
+    use std::path::Path;
+
+    use crate::{
+        config::{
+            KvType, Load, LowModel, ModelConfig, ModelSource, Quantize, Speculation, from_environment, parse_file,
+        },
+        engine::device::DeviceChoice,
+    };
 
     fn load(flags: Low, env: &[(&str, &str)], file: &str) -> Result<Config, String> {
         let layers = Layers {
             flags,
             env: from_environment(|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string()))?,
             file: parse_file(Path::new("models.toml"), file).map_err(|e| e.to_string())?,
+            lines: Lines::of(file),
             path: PathBuf::from("models.toml"),
             machine: Machine { cpus: 2, memory_bytes: Some(8 << 30) },
         };
         config(&layers).map_err(|e| e.to_string())
+    }
+
+    fn one(flags: Low, env: &[(&str, &str)], file: &str) -> ModelConfig {
+        let mut models = load(flags, env, file).unwrap().models;
+        assert_eq!(models.len(), 1);
+        models.remove(0)
     }
 
     /// This file stands in for a model: it exists.
@@ -309,8 +212,9 @@ mod tests {
     fn nothing_given_serves_the_demo_on_loopback() {
         let config = load(Low::default(), &[], "").unwrap();
         assert_eq!(config.server.address, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(config.model.source, ModelSource::Demo);
-        assert_eq!(config.model.name, "demo");
+        let [model] = &config.models[..] else { panic!("{:?}", config.models) };
+        assert_eq!((&model.source, model.name.as_str()), (&ModelSource::Demo, "demo"));
+        assert_eq!((model.default, model.load, model.idle_max), (true, Load::Start, None));
     }
 
     #[test]
@@ -326,16 +230,48 @@ mod tests {
     }
 
     #[test]
-    fn a_model_flag_replaces_the_files_entry() {
-        let file = format!("[[model]]\npath = {HERE:?}\ncontext = 64\n[[model]]\npath = {HERE:?}");
-        assert!(load(Low::default(), &[], &file).unwrap_err().contains("2 [[model]] entries"));
-        let flags = Low {
-            model: vec![LowModel { path: Some(HERE.into()), threads: Some(2), ..LowModel::default() }],
-            ..Low::default()
-        };
-        let model = load(flags, &[], &file).unwrap().model;
+    fn model_flags_replace_the_files_entries() {
+        let file = format!("[[model]]\npath = {HERE:?}\ncontext = 64\n[[model]]\npath = {HERE:?}\nname = \"b\"");
+        assert_eq!(load(Low::default(), &[], &file).unwrap().models.len(), 2);
+        let flag = |path: &str| LowModel { path: Some(path.into()), threads: Some(2), ..LowModel::default() };
+        let flags = Low { model: vec![flag(HERE)], ..Low::default() };
+        let model = one(flags.clone(), &[("SCONCE_MODEL", "unseen.gguf")], &file);
         assert_eq!((model.context, model.threads), (None, Some(2)));
         assert_eq!(model.name, "check", "the file's own name");
+        let env = [("SCONCE_MODEL", HERE), ("SCONCE_CONTEXT", "99")];
+        assert_eq!(one(Low::default(), &env, &file).context, Some(99));
+
+        let two = Low { model: vec![flag(HERE), flag("Cargo.toml")], ..Low::default() };
+        let models = load(two.clone(), &[], &file).unwrap().models;
+        let told: Vec<_> = models.iter().map(|m| (m.name.as_str(), m.default, m.load, m.threads)).collect();
+        assert_eq!(told, [("check", true, Load::Start, Some(2)), ("Cargo", false, Load::FirstUse, Some(2))]);
+        let mut named = two;
+        named.model.iter_mut().for_each(|model| model.name = Some("x".to_owned()));
+        assert!(load(named, &[], "").unwrap_err().contains("--name = \"x\": names one model, but there are 2"));
+        let twice = Low { model: vec![flag(HERE), flag(HERE)], ..Low::default() };
+        assert!(load(twice, &[], "").unwrap_err().contains("\"check\""));
+    }
+
+    #[test]
+    fn several_models() {
+        let file = format!(
+            "[server]\nmodels_memory = \"2 GiB\"\n[[model]]\npath = {HERE:?}\nname = \"a\"\naliases = [\"gpt-4o\", \"x/y:z\"]\n\
+             idle_seconds = 0\n[[model]]\npath = {HERE:?}\nname = \"b\"\ndefault = true\nidle_seconds = 60\n[[model]]\n\
+             path = {HERE:?}\nname = \"c\"\nload = \"start\"\nthreads = 1"
+        );
+        let env = [("SCONCE_THREADS", "3")];
+        let config = load(Low::default(), &env, &file).unwrap();
+        assert_eq!(config.server.models_bytes_max, Some(2 << 30));
+        assert_eq!(config.default_model().name, "b");
+        let minute = Some(Duration::from_secs(60));
+        let told: Vec<_> = config.models.iter().map(|m| (m.name.as_str(), m.load, m.idle_max, m.threads)).collect();
+        let (start, first_use) = (Load::Start, Load::FirstUse);
+        assert_eq!(
+            told,
+            [("a", start, None, Some(3)), ("b", first_use, minute, Some(3)), ("c", start, None, Some(3))],
+            "settings of the environment hold for all"
+        );
+        assert_eq!(config.models[0].aliases, ["gpt-4o", "x/y:z"]);
     }
 
     #[test]
@@ -348,7 +284,7 @@ mod tests {
                 assert!(error.contains(part), "{file:?}: {error:?} lacks {part:?}");
             }
         }
-        check("[server]\nport = 70000", &["models.toml: [server] port = 70000", "0 to 65535"]);
+        check("[server]\nport = 70000", &["models.toml:2: [server] port = 70000", "0 to 65535"]);
         check("[server]\nport = -1", &["port = -1"]);
         check("[server]\nport = \"a\"", &["models.toml:2:8", "a whole number", "in: port = \"a\""]);
         check("[server]\nprot = 1", &["models.toml:2:1", "prot", "port"]);
@@ -359,7 +295,8 @@ mod tests {
         check("[server]\nhost = \"0.0.0.0\"", &["host = \"0.0.0.0\"", "--allow-open"]);
         check("[server]\nhost = \"no such host\"", &["no such host"]);
         check("[server]\nhosts = [\"http://x\"]", &["hosts", "without scheme"]);
-        check("[[model]]\nname = \"x\"", &["no path"]);
+        check("[server]\nmodels_memory = 1", &["models_memory = \"1\"", "1 MiB to 8 GiB"]);
+        check("[[model]]\nname = \"x\"", &["models.toml: [[model]] path", "\"x\"", "missing"]);
         check("[[model]]\npath = \"no.gguf\"", &["[[model]] path = \"no.gguf\"", "no such file"]);
         check(&format!("[[model]]\npath = {HERE:?}\ntemplate = \"src\""), &["template = \"src\"", "not a file"]);
         check(&format!("[[model]]\npath = {HERE:?}\nname = \"a b\""), &["name = \"a b\""]);
@@ -378,6 +315,28 @@ mod tests {
         model("speculation = \"maybe\"", &["speculation", "must be \"auto\" or \"off\""]);
         model("speculation = true", &["models.toml:3:", "string"]);
         model("prefix_cache = \"off\"", &["models.toml:3:", "boolean"]);
+        model("load = \"never\"", &["models.toml:3: [[model]] load = \"never\"", "\"start\" or \"first_use\""]);
+        model("idle_seconds = -1", &["models.toml:3: [[model]] idle_seconds = -1", "0 to"]);
+        model("aliases = \"a\"", &["models.toml:3:", "sequence"]);
+        model("aliases = [\"a\", \"b c\"]", &["models.toml:3: [[model]] aliases", "\"b c\"", "letters"]);
+        model("aliases = [\"a\", \"a\"]", &["models.toml:3: [[model]] aliases = \"a\"", "already", "models.toml:3"]);
+        model("aliases = [\"check\"]", &["models.toml:3: [[model]] aliases = \"check\"", "already"]);
+        let two = |first: &str, second: &str, parts: &[&str]| {
+            let entry = |name: &str, line: &str| format!("[[model]]\npath = {HERE:?}\nname = {name:?}\n{line}\n");
+            check(&(entry("a", first) + &entry("b", second)), parts);
+        };
+        two(
+            "",
+            "aliases = [\"a\"]",
+            &["models.toml:8: [[model]] aliases = \"a\"", "already", "models.toml:3: [[model]] name"],
+        );
+        two(
+            "default = true",
+            "default = true",
+            &["models.toml:8: [[model]] default", "models.toml:4: [[model]] default"],
+        );
+        two("", "threads = 0", &["models.toml:8: [[model]] threads = 0"]);
+        check(&format!("[[model]]\npath = {HERE:?}\n[[model]]\npath = {HERE:?}"), &["\"check\"", "already", "name"]);
     }
 
     #[test]
@@ -385,7 +344,7 @@ mod tests {
         let file =
             format!("[[model]]\npath = {HERE:?}\nquantize = \"q4_k\"\nspeculation = \"off\"\nprefix_cache = false");
         let env = [("SCONCE_KV_TYPE", "q8_0"), ("SCONCE_SPECULATION", "auto"), ("SCONCE_DEVICE", "cuda:1")];
-        let model = load(Low::default(), &env, &file).unwrap().model;
+        let model = one(Low::default(), &env, &file);
         assert_eq!((model.quantize, model.kv_type), (Some(Quantize::Q4K), Some(KvType::Q8_0)));
         assert_eq!((model.speculation, model.prefix_cache), (Some(Speculation::Auto), Some(false)));
         assert_eq!(model.device, Some(DeviceChoice::Cuda(1)));

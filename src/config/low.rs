@@ -32,6 +32,7 @@ pub struct LowServer {
     pub idle_seconds: Option<i64>,
     pub ping_seconds: Option<i64>,
     pub drain_seconds: Option<i64>,
+    pub models_memory: Option<Size>,
 }
 
 /// One `[[model]]` entry.
@@ -39,7 +40,11 @@ pub struct LowServer {
 #[serde(deny_unknown_fields, default)]
 pub struct LowModel {
     pub name: Option<String>,
+    pub aliases: Option<Vec<String>>,
     pub path: Option<PathBuf>,
+    pub default: Option<bool>,
+    pub load: Option<String>,
+    pub idle_seconds: Option<i64>,
     pub context: Option<i64>,
     pub device: Option<String>,
     pub threads: Option<i64>,

@@ -5,8 +5,10 @@
 //! socket.
 
 mod check;
+mod lines;
 mod low;
 mod machine;
+mod model;
 
 use std::{
     fmt,
@@ -17,6 +19,7 @@ use std::{
 
 use crate::engine::device::DeviceChoice;
 use check::Layers;
+use lines::Lines;
 pub use low::{Low, LowModel, LowServer, Size, VARIABLES, from_environment, parse_size};
 pub use machine::{Machine, available_bytes};
 
@@ -24,7 +27,16 @@ pub use machine::{Machine, available_bytes};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub server: ServerConfig,
-    pub model: ModelConfig,
+    /// One at least, in the order they were given in. Names and aliases are unique over all of them, and exactly one is
+    /// the default.
+    pub models: Vec<ModelConfig>,
+}
+
+impl Config {
+    /// The model of requests that name none, and of commands that use one.
+    pub fn default_model(&self) -> &ModelConfig {
+        self.models.iter().find(|model| model.default).unwrap_or(&self.models[0])
+    }
 }
 
 /// `[server]`, checked.
@@ -52,13 +64,22 @@ pub struct ServerConfig {
     pub ping_interval: Duration,
     /// Streams may finish for this long after SIGTERM.
     pub drain_timeout: Duration,
+    /// Bytes that all models may take together, weights and KV caches; `None`: what the machine has.
+    pub models_bytes_max: Option<u64>,
 }
 
-/// The one `[[model]]`, checked.
+/// A `[[model]]`, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// `[A-Za-z0-9._-]{1,96}`.
     pub name: String,
+    /// Other names that clients may use for it: `[A-Za-z0-9._:/-]{1,96}`.
+    pub aliases: Vec<String>,
+    /// Requests that name no model are for this one.
+    pub default: bool,
+    pub load: Load,
+    /// Unloaded after so long without a request; `None`: never.
+    pub idle_max: Option<Duration>,
     pub source: ModelSource,
     /// Positions to serve; `None`: what the model was trained for, as far as the KV memory goes.
     pub context: Option<usize>,
@@ -82,6 +103,48 @@ pub struct ModelConfig {
     pub speculation: Option<Speculation>,
     /// A chat template to use instead of the model's own.
     pub template: Option<PathBuf>,
+}
+
+impl ModelConfig {
+    /// The embedded model, with nothing set.
+    pub fn demo() -> Self {
+        Self {
+            name: "demo".to_owned(),
+            aliases: Vec::new(),
+            default: true,
+            load: Load::Start,
+            idle_max: None,
+            source: ModelSource::Demo,
+            context: None,
+            device: None,
+            threads: None,
+            kv_bytes: None,
+            running_max: None,
+            gap: None,
+            quantize: None,
+            kv_type: None,
+            prefix_cache: None,
+            speculation: None,
+            template: None,
+        }
+    }
+
+    /// Whether the other is loaded just as this is: they may differ in who asks for them by which alias, and when they
+    /// come and go.
+    pub fn loads_as(&self, other: &Self) -> bool {
+        let Self { aliases, default, load, idle_max, .. } = self;
+        let (aliases, default, load, idle_max) = (aliases.clone(), *default, *load, *idle_max);
+        *self == Self { aliases, default, load, idle_max, ..other.clone() }
+    }
+}
+
+/// `load`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// When the server starts.
+    Start,
+    /// When the first request for it comes.
+    FirstUse,
 }
 
 /// `quantize`.
@@ -140,13 +203,13 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let env = from_environment(environment).map_err(ConfigError)?;
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let from_file = match std::fs::read_to_string(path) {
-            Ok(text) => parse_file(path, &text)?,
-            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Low::default(),
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(ConfigError(format!("{}: can't read it: {error}", path.display()))),
         };
-        let machine = Machine::this();
-        check::config(&Layers { flags, env, file: from_file, path: path.to_path_buf(), machine })
+        let (file, lines) = (parse_file(path, &text)?, Lines::of(&text));
+        check::config(&Layers { flags, env, file, lines, path: path.to_path_buf(), machine: Machine::this() })
     }
 }
 

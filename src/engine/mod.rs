@@ -12,6 +12,7 @@ pub mod config;
 pub mod detokenizer;
 pub mod device;
 pub mod dialect;
+pub mod encoder;
 pub mod error;
 mod executor;
 #[cfg(test)]
@@ -43,5 +44,5 @@ pub mod tokenizer;
 
 pub use config::EngineConfig;
 pub use handle::{Engine, Generation, StartError};
-pub use process::{give_back_memory, prepare_process};
+pub use process::{aside, give_back_memory, prepare_process};
 pub use stats::EngineStats;

@@ -4,6 +4,7 @@
 //! nobody. Label values come from closed sets, so that clients can't grow the page.
 
 mod cells;
+mod models;
 mod text;
 
 use std::{
@@ -11,20 +12,18 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use crate::{
-    engine::{
-        blocks::BLOCK_TOKENS,
-        request::{FinishReason, Timeline, Usage},
-    },
+    engine::request::{FinishReason, Timeline, Usage},
     http::{LoopStats, Reply, Request},
 };
 
 use super::{
-    backend::{ModelInfo, Snapshot},
+    backend::Snapshot,
     error::ApiError,
+    models::ModelStatus,
     page,
     routes::{self, ROUTES},
     state::Api,
@@ -138,9 +137,7 @@ pub fn scrape(api: &Arc<Api>, _: &Request<'_>) -> Result<Reply, ApiError> {
 /// The state of everything at one moment, for one scrape.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
-    /// Its name, and what is told of it.
-    pub model: Option<(String, ModelInfo)>,
-    pub engine: Snapshot,
+    pub models: Vec<ModelStatus>,
     pub loops: Vec<LoopStats>,
     pub ready: bool,
 }
@@ -240,10 +237,11 @@ impl Metrics {
         self.render_requests(&mut text);
         self.render_tokens(&mut text);
         render_gauges(&mut text, gauges);
-        self.render_model(&mut text, gauges);
+        self.render_reloads(&mut text);
+        models::render(&mut text, &gauges.models);
         render_loops(&mut text, &gauges.loops);
         text.gauge("sconce_uptime_seconds", "Time since the server started.", self.uptime(now).as_secs_f64());
-        render_aliases(&mut text, gauges);
+        models::render_aliases(&mut text, &gauges.models);
         text.into_string()
     }
 
@@ -284,24 +282,11 @@ impl Metrics {
         );
     }
 
-    fn render_model(&self, text: &mut Text, gauges: &Gauges) {
-        text.family("sconce_reloads_total", "counter", "Attempts to replace the model, by outcome.");
+    fn render_reloads(&self, text: &mut Text) {
+        text.family("sconce_reloads_total", "counter", "Attempts to replace models, by outcome.");
         for ((_, outcome), count) in RELOADS.iter().zip(&self.reloads) {
             text.sample("sconce_reloads_total", &[("outcome", outcome)], count.load(Relaxed));
         }
-        let Some((name, info)) = &gauges.model else { return };
-        text.family("sconce_model_info", "gauge", "1, with the served model as labels.");
-        let labels = [
-            ("model_name", name.as_str()),
-            ("architecture", &info.architecture),
-            ("weights_type", &info.weights_type),
-            ("context", &info.context.to_string()),
-        ];
-        text.sample("sconce_model_info", &labels, 1);
-        let loaded = info.loaded.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        text.gauge("sconce_model_loaded_timestamp_seconds", "When the served model had been loaded.", loaded);
-        text.gauge("sconce_model_load_seconds", "How long loading it took.", info.load_seconds);
-        text.gauge("sconce_model_weights_bytes", "Memory of its weights.", info.packed_bytes);
     }
 
     fn render_tokens(&self, text: &mut Text) {
@@ -320,7 +305,7 @@ fn mean_seconds(histogram: &Histogram) -> f64 {
 }
 
 fn render_gauges(text: &mut Text, gauges: &Gauges) {
-    let engine = &gauges.engine;
+    let engine = Snapshot::total(gauges.models.iter().filter_map(|model| model.snapshot));
     text.gauge("sconce_ready", "1 while new requests are taken.", u8::from(gauges.ready));
     text.gauge("sconce_requests_running", "Sequences being generated.", engine.running);
     text.gauge("sconce_queue_size", "Requests waiting for admission.", engine.waiting);
@@ -357,27 +342,6 @@ fn render_loops(text: &mut Text, loops: &[LoopStats]) {
     });
 }
 
-/// vLLM's names for what load balancers and autoscalers read (the model server protocol of the Kubernetes Gateway API
-/// Inference Extension), so that they work unmodified.
-fn render_aliases(text: &mut Text, gauges: &Gauges) {
-    let engine = &gauges.engine;
-    let name = gauges.model.as_ref().map_or("", |(name, _)| name);
-    let model = [("model_name", name)];
-    let families = [
-        ("vllm:num_requests_running", "Alias of sconce_requests_running.", engine.running as f64),
-        ("vllm:num_requests_waiting", "Alias of sconce_queue_size.", engine.waiting as f64),
-        ("vllm:kv_cache_usage_perc", "Alias of sconce_kv_usage_ratio.", engine.kv_usage()),
-    ];
-    for (name, help, value) in families {
-        text.family(name, "gauge", help);
-        text.sample(name, &model, value);
-    }
-    let (size, blocks) = (BLOCK_TOKENS.to_string(), engine.kv_blocks_total.to_string());
-    text.family("vllm:cache_config_info", "gauge", "1, with the shape of the KV cache as labels.");
-    let labels = [("block_size", size.as_str()), ("num_gpu_blocks", &blocks), ("model_name", name)];
-    text.sample("vllm:cache_config_info", &labels, 1);
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -402,27 +366,17 @@ mod tests {
         metrics.on_finished(FinishReason::Length, usage, &timeline);
         metrics.on_failed();
         metrics.on_reload(ReloadOutcome::Refused);
-        let info = ModelInfo {
-            architecture: "llama".to_owned(),
-            weights_type: "q4_K".to_owned(),
-            parameters: 1,
-            file_bytes: 2,
-            packed_bytes: 3,
-            context: 4,
-            load_seconds: 0.5,
-            loaded: UNIX_EPOCH + Duration::from_secs(9),
+        let snapshot = Snapshot {
+            kv_blocks_used: 1,
+            kv_blocks_cached: 2,
+            kv_blocks_total: 4,
+            prefix_hits: 3,
+            drafted_tokens: 9,
+            accepted_tokens: 5,
+            ..Snapshot::default()
         };
         let gauges = Gauges {
-            model: Some(("a\"b".to_owned(), info)),
-            engine: Snapshot {
-                kv_blocks_used: 1,
-                kv_blocks_cached: 2,
-                kv_blocks_total: 4,
-                prefix_hits: 3,
-                drafted_tokens: 9,
-                accepted_tokens: 5,
-                ..Snapshot::default()
-            },
+            models: models::tests::sample(snapshot),
             loops: vec![LoopStats { open_connections: 3, ..LoopStats::default() }],
             ready: true,
         };
@@ -472,9 +426,15 @@ mod tests {
             "sconce_uptime_seconds 5",
             "sconce_reloads_total{outcome=\"refused\"} 1",
             "sconce_model_info{model_name=\"a\\\"b\",architecture=\"llama\",weights_type=\"q4_K\",context=\"4\"} 1",
-            "sconce_model_loaded_timestamp_seconds 9",
-            "sconce_model_load_seconds 0.5",
-            "sconce_model_weights_bytes 3",
+            "sconce_model_loaded_timestamp_seconds{model=\"a\\\"b\"} 9",
+            "sconce_model_load_seconds{model=\"a\\\"b\"} 0.5",
+            "sconce_model_weights_bytes{model=\"a\\\"b\"} 3",
+            "sconce_model_loaded{model=\"a\\\"b\"} 1",
+            "sconce_model_loaded{model=\"other\"} 0",
+            "sconce_model_memory_bytes{model=\"a\\\"b\"} 7",
+            "sconce_model_live_requests{model=\"other\"} 0",
+            "sconce_model_loads_total{model=\"a\\\"b\",outcome=\"loaded\"} 2",
+            "sconce_model_loads_total{model=\"other\",outcome=\"failed\"} 1",
             "vllm:kv_cache_usage_perc{model_name=\"a\\\"b\"} 0.25",
             "vllm:cache_config_info{block_size=\"32\",num_gpu_blocks=\"4\",model_name=\"a\\\"b\"} 1",
         ] {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, available_bytes, show_bytes},
+    config::{ModelConfig, available_bytes, show_bytes},
     engine::{kv_cache::KvCache, models::ForwardError},
 };
 
@@ -35,14 +35,15 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let old = args.compare.as_deref().map(read_report).transpose()?;
     let cases = cases(&args);
     let (config, _) = configure(args.common, args.model.into_flags(), "warn")?;
+    let config = config.default_model();
     let progress = Progress::new();
-    let what = format!("loading {}", config.model.name);
-    let opened = load::open(&config.model)?;
-    let loaded = load::read(&config.model, opened, &|share| progress.bar(&what, share))?;
+    let what = format!("loading {}", config.name);
+    let opened = load::open(config)?;
+    let loaded = load::read(config, opened, false, &|share| progress.bar(&what, share))?;
     let page = match &args.score {
-        Some(base) => score_page(&config, loaded, base, &progress)?,
+        Some(base) => score_page(config, loaded, base, &progress)?,
         None => {
-            let report = measure(&config, loaded, &cases, args.repeat, &progress)?;
+            let report = measure(config, loaded, &cases, args.repeat, &progress)?;
             match args.json {
                 true => json(&report)?,
                 false => table::render(&report, old.as_ref()),
@@ -66,7 +67,7 @@ fn cases(args: &BenchArgs) -> Vec<Case> {
 
 /// Times the cases that the model's context and the memory have room for.
 fn measure(
-    config: &Config,
+    config: &ModelConfig,
     loaded: InMemory,
     cases: &[Case],
     repeat: usize,
@@ -81,13 +82,13 @@ fn measure(
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         machine,
-        model: ModelFigures::new(&config.model.name, &info, resident),
+        model: ModelFigures::new(&config.name, &info, resident),
         prefill: Vec::new(),
         decode: Vec::new(),
     };
 
-    let kv_type = load::kv_type(&config.model);
-    let kv_bytes_max = config.model.kv_bytes.or(available.map(|bytes| bytes / 2)).unwrap_or(u64::MAX);
+    let kv_type = load::kv_type(config);
+    let kv_bytes_max = config.kv_bytes.or(available.map(|bytes| bytes / 2)).unwrap_or(u64::MAX);
     let kv_bytes = |case: &Case| case.blocks() as u64 * KvCache::block_bytes(model.spec(), kv_type) as u64;
     let (fit, left_out): (Vec<&Case>, Vec<&Case>) =
         cases.iter().partition(|case| case.context() <= info.context && kv_bytes(case) <= kv_bytes_max);
@@ -112,12 +113,12 @@ fn measure(
 }
 
 /// The model beside another's predictions, as JSON.
-fn score_page(config: &Config, mut loaded: InMemory, base: &Path, progress: &Progress) -> Result<String, Failure> {
+fn score_page(config: &ModelConfig, mut loaded: InMemory, base: &Path, progress: &Progress) -> Result<String, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::Run(format!("{}: {error}", base.display()));
     let file = fs::File::open(base).map_err(|error| bad(&error))?;
     let bos = loaded.first_token();
     let told = |share| progress.bar("scoring", share);
-    let kv_type = load::kv_type(&config.model);
+    let kv_type = load::kv_type(config);
     let score =
         score::score(&mut *loaded.model, kv_type, bos, BufReader::new(file), told).map_err(|error| bad(&error))?;
     json(&score)

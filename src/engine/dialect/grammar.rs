@@ -151,3 +151,6 @@ fn regex_escaped(tag: &str) -> String {
     // `\<` means a boundary of words.
     tag.chars().map(|c| if matches!(c, '<' | '>') { c.to_string() } else { escaped(c) }).collect()
 }
+
+#[cfg(test)]
+mod tests;

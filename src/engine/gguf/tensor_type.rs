@@ -126,11 +126,21 @@ impl TensorType {
     /// # Panics
     /// If the type is not [`is_float`](Self::is_float).
     pub fn to_floats(self, data: &[u8]) -> Vec<f32> {
+        let mut floats = vec![0.0; data.len() / self.block_bytes()];
+        self.write_floats(data, &mut floats);
+        floats
+    }
+
+    /// As [`to_floats`](Self::to_floats), into `out`, which is as long as there are values.
+    pub fn write_floats(self, data: &[u8], out: &mut [f32]) {
         let halves = data.chunks_exact(2).map(|b| [b[0], b[1]]);
         match self {
-            Self::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Self::F16 => halves.map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-            Self::Bf16 => halves.map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+            Self::F32 => {
+                let words = data.chunks_exact(4);
+                out.iter_mut().zip(words).for_each(|(out, b)| *out = f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            }
+            Self::F16 => out.iter_mut().zip(halves).for_each(|(out, b)| *out = f16::from_le_bytes(b).to_f32()),
+            Self::Bf16 => out.iter_mut().zip(halves).for_each(|(out, b)| *out = bf16::from_le_bytes(b).to_f32()),
             other => panic!("{other} is no float type"),
         }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
+    encoder::{self, Encoder, Kind},
     error::DirectoryError,
     json::Object,
     names::{Known, Norms, known},
@@ -31,14 +32,24 @@ pub(super) enum Family {
     SmolLm3,
     Olmo2,
     Granite,
+    /// One of the BERT family.
+    Encoder(Encoder),
     /// One that is not batched, by its name in GGUF; its tensors keep their names.
     Unbatched(&'static str),
 }
 
 use Family::*;
 
+const fn encoder(kind: Kind) -> Family {
+    Family::Encoder(Encoder { kind, scores: false })
+}
+
+const fn scorer(kind: Kind) -> Family {
+    Family::Encoder(Encoder { kind, scores: true })
+}
+
 /// Class, family, and the architecture in GGUF.
-const FAMILIES: [(&str, Family, &str); 18] = [
+const FAMILIES: [(&str, Family, &str); 31] = [
     ("LlamaForCausalLM", Llama, "llama"),
     ("MistralForCausalLM", Mistral, "llama"),
     ("Qwen2ForCausalLM", Qwen2, "qwen2"),
@@ -51,6 +62,19 @@ const FAMILIES: [(&str, Family, &str); 18] = [
     ("SmolLM3ForCausalLM", SmolLm3, "smollm3"),
     ("Olmo2ForCausalLM", Olmo2, "olmo2"),
     ("GraniteForCausalLM", Granite, "granite"),
+    ("BertModel", encoder(Kind::Bert), encoder::ARCHITECTURE),
+    ("BertForMaskedLM", encoder(Kind::Bert), encoder::ARCHITECTURE),
+    ("BertForSequenceClassification", scorer(Kind::Bert), encoder::ARCHITECTURE),
+    ("RobertaModel", encoder(Kind::Roberta), encoder::ARCHITECTURE),
+    ("RobertaForMaskedLM", encoder(Kind::Roberta), encoder::ARCHITECTURE),
+    ("RobertaForSequenceClassification", scorer(Kind::Roberta), encoder::ARCHITECTURE),
+    ("XLMRobertaModel", encoder(Kind::Roberta), encoder::ARCHITECTURE),
+    ("XLMRobertaForMaskedLM", encoder(Kind::Roberta), encoder::ARCHITECTURE),
+    ("XLMRobertaForSequenceClassification", scorer(Kind::Roberta), encoder::ARCHITECTURE),
+    ("CamembertModel", encoder(Kind::Roberta), encoder::ARCHITECTURE),
+    ("DistilBertModel", encoder(Kind::DistilBert), encoder::ARCHITECTURE),
+    ("DistilBertForMaskedLM", encoder(Kind::DistilBert), encoder::ARCHITECTURE),
+    ("DistilBertForSequenceClassification", scorer(Kind::DistilBert), encoder::ARCHITECTURE),
     ("PhiForCausalLM", Unbatched("phi"), "phi"),
     ("FalconForCausalLM", Unbatched("falcon"), "falcon"),
     ("Starcoder2ForCausalLM", Unbatched("starcoder2"), "starcoder2"),
@@ -78,8 +102,12 @@ impl Family {
     }
 
     /// The architecture's name in GGUF.
-    fn gguf(self) -> &'static str {
+    pub fn gguf(self) -> &'static str {
         FAMILIES.iter().find(|row| row.1 == self).map_or("", |row| row.2)
+    }
+
+    pub fn is_encoder(self) -> bool {
+        matches!(self, Self::Encoder(_))
     }
 
     fn is_gemma(self) -> bool {
@@ -139,11 +167,16 @@ impl Family {
                 })
                 .collect();
         }
-        let tied = self.text(config)?.bool("tie_word_embeddings")?.unwrap_or(false);
+        // An encoder has no output head that could be tied.
+        let tied = self.is_encoder() || self.text(config)?.bool("tie_word_embeddings")?.unwrap_or(false);
         let norms = if matches!(self, Gemma2 | Gemma3 | Gemma3Seeing | Olmo2) { Norms::Post } else { Norms::Before };
         let mut tensors = BTreeMap::new();
         for (name, place) in &shards.tensors {
-            match known(name, norms) {
+            let known = match self {
+                Self::Encoder(encoder) => encoder.known(name),
+                _ => known(name, norms),
+            };
+            match known {
                 // Some files hold the head again where it is the embedding table.
                 Some(Known::Named(gguf)) if tied && gguf == "output.weight" => {}
                 Some(Known::Named(gguf)) => {
@@ -162,7 +195,7 @@ impl Family {
 
     /// The rope's factors as the tensors that GGUF has for them.
     pub fn rope_factors(self, config: &Object) -> Result<Vec<(String, Vec<f32>)>, DirectoryError> {
-        if let Unbatched(_) = self {
+        if matches!(self, Unbatched(_) | Self::Encoder(_)) {
             return Ok(Vec::new());
         }
         let text = self.text(config)?;
@@ -188,6 +221,9 @@ impl Family {
             let context = config.u32("max_position_embeddings")?.unwrap_or(2048);
             file.str("general.architecture", name).u32(&format!("{name}.context_length"), context);
             return Ok(());
+        }
+        if let Self::Encoder(encoder) = self {
+            return encoder.write_keys(config, file);
         }
         let text = &self.text(config)?;
         let heads = text.required_u32("num_attention_heads")?;

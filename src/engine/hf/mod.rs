@@ -8,11 +8,13 @@
 //! tokenizer, is refused by its name, since to leave it out would quietly change what the model says.
 
 mod config;
+mod encoder;
 mod error;
 mod json;
 mod names;
 mod rope;
 mod safetensors;
+mod sentence;
 mod tokenizer;
 
 use std::{
@@ -69,6 +71,7 @@ impl Directory {
             .collect();
         let mut head = GgufWriter::new();
         family.write_keys(&config, &mut head)?;
+        sentence::write_keys(path, family.gguf(), family.is_encoder(), &mut head)?;
         if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
             head.str("general.name", name);
         }

@@ -22,8 +22,8 @@ pub(super) unsafe fn silu_mul<S: Simd>(gate: &[f32], up: &[f32], out: &mut [f32]
 }
 
 /// √(2/π) and the factor of the cube in GELU's approximation by tanh (Hendrycks & Gimpel 2016).
-const GELU_SCALE: f32 = 0.797_884_6;
-const GELU_CUBE: f32 = 0.044_715;
+pub(super) const GELU_SCALE: f32 = 0.797_884_6;
+pub(super) const GELU_CUBE: f32 = 0.044_715;
 
 /// `x (1 + tanh y) / 2`, which is `x / (1 + e^-2y)`, with `y = √(2/π) (x + 0.044715 x³)`.
 ///

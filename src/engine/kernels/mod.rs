@@ -11,6 +11,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod ceilings;
+mod gelu;
 mod glu;
 pub mod matmul;
 #[cfg(target_arch = "aarch64")]
@@ -24,7 +25,7 @@ mod simd;
 use std::sync::OnceLock;
 
 use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
-use attention::{Ask, QUERIES_MAX, Workspace, record_len};
+use attention::{Ask, QUERIES_MAX, WholeAsk, Workspace, record_len};
 pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
 pub use sampling::{Mass, RUN, exp};
@@ -33,10 +34,14 @@ pub use sampling::{Mass, RUN, exp};
 pub struct Kernels {
     pub name: &'static str,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    add_layer_norm: unsafe fn(&mut [f32], &[f32], [&[f32]; 2], f32),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    gelu_erf: unsafe fn(&mut [f32]),
+    gelu_tanh: unsafe fn(&mut [f32]),
     soft_cap: unsafe fn(&mut [f32], f32),
     attend: unsafe fn(&Ask, &mut Workspace, &mut [f32]),
+    attend_whole: unsafe fn(&WholeAsk, &mut Workspace, &mut [f32]),
     rotate: unsafe fn(&mut [f32], &[f32], &[f32], PairStyle),
     quantise: unsafe fn(&[f32], &mut [i8], &mut [u16]),
     narrow: unsafe fn(&[f32], &mut [u16]),
@@ -57,6 +62,11 @@ macro_rules! tier {
                 unsafe { norm::rms_norm::<$simd>(x, weight, eps, out) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn add_layer_norm(x: &mut [f32], added: &[f32], affine: [&[f32]; 2], eps: f32) {
+                // SAFETY: as above.
+                unsafe { norm::add_layer_norm::<$simd>(x, added, affine, eps) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { glu::silu_mul::<$simd>(gate, up, out) }
@@ -67,6 +77,16 @@ macro_rules! tier {
                 unsafe { glu::gelu_mul::<$simd>(gate, up, out) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn gelu_erf(values: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { gelu::gelu::<$simd, gelu::Erf>(values) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gelu_tanh(values: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { gelu::gelu::<$simd, gelu::Tanh>(values) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn soft_cap(values: &mut [f32], cap: f32) {
                 // SAFETY: as above.
                 unsafe { attention::soft_cap::<$simd>(values, cap) }
@@ -75,6 +95,11 @@ macro_rules! tier {
             unsafe fn attend(ask: &Ask, space: &mut Workspace, records: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { attention::attend::<$simd>(ask, space, records) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend_whole(ask: &WholeAsk, space: &mut Workspace, records: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { attention::attend_whole::<$simd>(ask, space, records) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], style: PairStyle) {
@@ -110,10 +135,14 @@ macro_rules! tier {
             Kernels {
                 name: $name,
                 rms_norm,
+                add_layer_norm,
                 silu_mul,
                 gelu_mul,
+                gelu_erf,
+                gelu_tanh,
                 soft_cap,
                 attend,
+                attend_whole,
                 rotate,
                 quantise,
                 narrow,
@@ -190,6 +219,13 @@ impl Kernels {
         unsafe { (self.rms_norm)(x, weight, eps, out) }
     }
 
+    /// LayerNorm of `x + added`, one row, with weight and bias, written where `x` is.
+    pub fn add_layer_norm(&self, x: &mut [f32], added: &[f32], affine: [&[f32]; 2], eps: f32) {
+        assert!(added.len() == x.len() && affine.iter().all(|values| values.len() == x.len()));
+        // SAFETY: features by construction, lengths as asserted.
+        unsafe { (self.add_layer_norm)(x, added, affine, eps) }
+    }
+
     /// `silu(gate) · up`.
     pub fn silu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
         assert!(gate.len() == up.len() && gate.len() == out.len());
@@ -202,6 +238,18 @@ impl Kernels {
         assert!(gate.len() == up.len() && gate.len() == out.len());
         // SAFETY: features by construction, lengths as asserted.
         unsafe { (self.gelu_mul)(gate, up, out) }
+    }
+
+    /// GELU of every value, the same for a value wherever it stands.
+    pub fn gelu_erf(&self, values: &mut [f32]) {
+        // SAFETY: features by construction.
+        unsafe { (self.gelu_erf)(values) }
+    }
+
+    /// As [`gelu_erf`](Self::gelu_erf), with GELU's approximation by tanh.
+    pub fn gelu_tanh(&self, values: &mut [f32]) {
+        // SAFETY: features by construction.
+        unsafe { (self.gelu_tanh)(values) }
     }
 
     /// `cap · tanh(x / cap)` of every value, the same for a value wherever it stands.
@@ -219,6 +267,15 @@ impl Kernels {
         assert!(ask.positions.iter().all(|p| ask.head.covers(*p as usize)));
         // SAFETY: features by construction, sizes as asserted.
         unsafe { (self.attend)(ask, space, records) }
+    }
+
+    /// Attention of the queries in `space` over keys that all of them see; `records` as for [`attend`](Self::attend).
+    pub fn attend_whole(&self, ask: &WholeAsk, space: &mut Workspace, records: &mut [f32]) {
+        let dim = ask.dim();
+        assert!(dim.is_multiple_of(HEAD_DIM_MULTIPLE) && dim <= HEAD_DIM_MAX && ask.queries <= QUERIES_MAX);
+        assert!(ask.fits() && records.len() == ask.queries * record_len(dim));
+        // SAFETY: features by construction, sizes as asserted.
+        unsafe { (self.attend_whole)(ask, space, records) }
     }
 
     /// Turns pairs of a head's values by the angles of [`Rope`](super::layers::Rope), one cosine and sine a value.

@@ -85,6 +85,52 @@ fn gated_products_are_the_formulas() {
 }
 
 #[test]
+fn layer_norm_is_the_formula() {
+    for tier in available() {
+        for (row, n) in LENGTHS.into_iter().enumerate() {
+            let mut random = Random::new(row as u64);
+            let [mut x, added, weight, bias] = [(); 4].map(|()| random.floats(n));
+            let sums: Vec<f64> = x.iter().zip(&added).map(|(x, a)| f64::from(*x + *a)).collect();
+            let mean = sums.iter().sum::<f64>() / n as f64;
+            let variance = sums.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n as f64;
+            let scale = 1.0 / (variance + f64::from(1e-3f32)).sqrt();
+            let normed = |i: usize| (sums[i] - mean) * scale * f64::from(weight[i]) + f64::from(bias[i]);
+            tier.add_layer_norm(&mut x, &added, [&weight, &bias], 1e-3);
+            assert_close(&x, &(0..n).map(normed).collect::<Vec<_>>(), 2e-5, &format!("{} of {n}", tier.name));
+        }
+    }
+}
+
+/// `∫ e^(-t²/2) / √(2π)` up to `x`, by Simpson's rule.
+fn normal_cdf(x: f64) -> f64 {
+    const STEPS: usize = 2000;
+    let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let h = x / STEPS as f64;
+    let weight = |i: usize| if i == 0 || i == STEPS { 1.0 } else { [2.0, 4.0][i % 2] };
+    0.5 + (0..=STEPS).map(|i| weight(i) * density(i as f64 * h)).sum::<f64>() * h / 3.0
+}
+
+#[test]
+fn gelus_are_the_formulas_wherever_a_value_stands() {
+    let tanh = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+    type Case = (fn(&Kernels, &mut [f32]), fn(f64) -> f64);
+    let cases: [Case; 2] = [(Kernels::gelu_erf, |x| x * normal_cdf(x)), (Kernels::gelu_tanh, tanh)];
+    for tier in available() {
+        for (kernel, formula) in cases {
+            let mut x: Vec<f32> = Random::new(5).floats(100).iter().map(|x| x * 4.0).collect();
+            x[..4].copy_from_slice(&[0.0, -0.0, 30.0, -30.0]);
+            let mut out = x.clone();
+            kernel(tier, &mut out);
+            assert_close(&out, &x.iter().map(|x| formula(f64::from(*x))).collect::<Vec<_>>(), 2e-6, tier.name);
+            for (mut x, out) in x.into_iter().zip(out) {
+                kernel(tier, std::slice::from_mut(&mut x));
+                assert_eq!(x.to_bits(), out.to_bits(), "{}", tier.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn soft_caps_are_the_formula_wherever_a_value_stands() {
     for tier in available() {
         let x: Vec<f32> = Random::new(3).floats(100).iter().map(|x| x * 50.0).collect();

@@ -39,6 +39,7 @@ use super::{
     gguf::{GgufError, TensorType},
     hf::DirectoryError,
     kv_cache::{KvCache, KvType},
+    process,
     team::Team,
     tokenizer::TokenizerError,
 };
@@ -202,12 +203,14 @@ pub struct LoadOptions {
     pub quantize: Option<Quantize>,
     /// Positions that will be served at most: models with two ropes take the one for short contexts if it suffices.
     pub context: Option<usize>,
+    /// Others compute meanwhile: reading and packing take what CPU time they leave.
+    pub aside: bool,
 }
 
 impl LoadOptions {
     /// As the files are, for a team of `threads` on the CPU.
     pub fn new(threads: NonZeroUsize) -> Self {
-        Self { device: DeviceChoice::Cpu, threads, quantize: None, context: None }
+        Self { device: DeviceChoice::Cpu, threads, quantize: None, context: None, aside: false }
     }
 }
 
@@ -222,8 +225,16 @@ pub fn load(source: &Source, options: LoadOptions) -> Result<Box<dyn Model>, Loa
         return Ok(Box::new(device::load(source, options, device)?));
     }
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
-    let weights = Weights::new(source, architecture.name(), &team, options);
-    let parts = parts::Parts::load(&weights, architecture.blueprint(&weights)?)?;
+    let read = |team: &Team| {
+        let weights = Weights::new(source, architecture.name(), team, options);
+        parts::Parts::load(&weights, architecture.blueprint(&weights)?)
+    };
+    let parts = match options.aside {
+        false => read(&team)?,
+        // By a team of its own, as threads that have stepped aside can't come back.
+        true => process::aside(|| read(&Team::new(options.threads).map_err(LoadError::Threads)?))
+            .map_err(LoadError::Threads)??,
+    };
     let mut model = decoder::Decoder::new(parts, team, WeightSizes::of(source, options.quantize));
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(Box::new(model))

@@ -1,6 +1,6 @@
 //! Takes keys and tensors out of a model's source, checked against what the model expects of them.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, ops::Range};
 
 use super::{
     LoadError, LoadOptions, Source,
@@ -112,6 +112,26 @@ impl<'a> Weights<'a> {
             return Err(LoadError::Type { tensor: name.into(), dtype: tensor.dtype });
         }
         Ok(tensor.dtype.to_floats(&tensor.read()?))
+    }
+
+    /// Some rows of `width` floats, end to end. A table of one row may be stored as a vector.
+    pub fn float_rows(&self, name: &str, rows: Range<usize>, width: usize) -> Result<Vec<f32>, LoadError> {
+        let tensor = self.source.tensor(name).ok_or_else(|| LoadError::MissingTensor(name.into()))?;
+        match tensor.shape[..] {
+            _ if !tensor.dtype.is_float() => Err(LoadError::Type { tensor: name.into(), dtype: tensor.dtype }),
+            [columns] if columns == width && rows == (0..1) => Ok(tensor.dtype.to_floats(&tensor.read()?)),
+            [count, columns] if columns == width && rows.end <= count => {
+                Ok(tensor.dtype.to_floats(&tensor.rows(rows).read()?))
+            }
+            _ => Err(LoadError::Shape { tensor: name.into(), expected: vec![rows.end, width], found: tensor.shape }),
+        }
+    }
+
+    /// A whole matrix as the file has it, if it is of floats.
+    pub fn floats(&self, part: &MatrixPart, inputs: usize) -> Result<Option<Matrix<'a>>, LoadError> {
+        let tensor = self.tensor(&format!("{}.weight", part.name), &[part.stored, inputs])?;
+        let float = tensor.dtype.is_float();
+        float.then(|| Ok(Matrix { dtype: tensor.dtype, data: tensor.read()? })).transpose()
     }
 
     pub fn norm(&self, name: &VectorName, eps: f32) -> Result<RmsNorm, LoadError> {

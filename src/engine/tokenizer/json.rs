@@ -1,11 +1,15 @@
 //! Reads `tokenizer.json`, Hugging Face's description of a tokenizer (<https://huggingface.co/docs/tokenizers>).
 //!
-//! Byte-pair encoding only, over bytes or over characters with bytes to fall back on, as all models have it that are
-//! served here. Every step of the description, a normaliser, a splitting rule, a flag, is either done or refused by its
+//! Byte-pair encoding, over bytes or over characters with bytes to fall back on, as decoders have it; WordPiece and
+//! unigram models, as encoders have them (`encoders`). Every step of the description, a normaliser, a splitting rule, a flag, is either done or refused by its
 //! name.
+
+mod around;
+mod encoders;
 
 use std::collections::HashMap;
 
+use around::Around;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -72,6 +76,10 @@ struct Model {
     byte_fallback: bool,
     #[serde(default)]
     ignore_merges: bool,
+    /// Characters of a word that WordPiece spells, at most.
+    max_input_chars_per_word: Option<usize>,
+    /// Of the unigram model.
+    unk_id: Option<u32>,
     vocab: Value,
     #[serde(default)]
     merges: Vec<Merge>,
@@ -109,19 +117,13 @@ impl Tokenizer {
     pub(in crate::engine) fn from_json(json: &[u8], named: &NamedTokens) -> Result<Self, TokenizerError> {
         let file: File = serde_json::from_slice(json).map_err(|e| TokenizerError::Json(e.to_string()))?;
         file.model.check()?;
-        let preparation = Preparation::read(&file)?;
-        let (spelling, unit) = match (preparation.byte_level, preparation.spaced) {
-            (true, false) => (Spelling::ByteChars, Unit::Bytes),
-            (false, true) if file.model.byte_fallback => (Spelling::Text, Unit::Chars),
-            (false, true) => return Err(unsupported("a vocabulary of characters without byte_fallback")),
-            (false, false) => return Err(unsupported("a vocabulary that is neither ByteLevel nor has ▁ for spaces")),
-            (true, true) => return Err(unsupported("ByteLevel with ▁ for spaces")),
-        };
         let tokens = file.tokens()?;
-        let unknown = file.model.unk_token.as_ref().and_then(|unk| find(&tokens, unk));
-        let vocabulary = Vocabulary::new(spelling, tokens.iter().map(|(text, kind)| (text, *kind)), unknown)?;
-        let merges = file.model.merges.iter().map(Merge::parts);
-        let bpe = Bpe::new(&vocabulary, merges, unit, file.model.ignore_merges);
+        let Spelled { vocabulary, kind, leading_space } = match file.model.kind() {
+            "BPE" => file.bpe(&tokens)?,
+            "WordPiece" => file.word_piece(&tokens)?,
+            "Unigram" => file.unigram(&tokens, json)?,
+            other => return Err(unsupported(format!("model {other}"))),
+        };
 
         let token = |name: Option<&str>| match name {
             Some(name) => find(&tokens, name)
@@ -130,8 +132,9 @@ impl Tokenizer {
             None => Ok(None),
         };
         let (bos, eos) = (token(named.bos)?, token(named.eos)?);
-        let [before, after] = around(file.post_processor.as_ref())?;
-        let (before, after) = (token(before)?, token(after)?);
+        let around = Around::read(file.post_processor.as_ref())?;
+        let (before, after) = (token(around.before)?, token(around.after)?);
+        let between: Result<Vec<_>, _> = around.between.into_iter().map(|name| token(Some(name))).collect();
         let added = |wanted: Option<bool>, named: Option<u32>, template: Option<u32>| match wanted {
             Some(true) => named,
             Some(false) => None,
@@ -147,20 +150,22 @@ impl Tokenizer {
             special,
             end_tokens: end_tokens(&vocabulary, named.ends.iter().copied().filter(known).chain(eos)),
             vocabulary,
-            leading_space: preparation.prefix != Prefix::Never,
-            kind: Encoder::Bpe {
-                bpe,
-                splitter: Splitter::new(&preparation.cuts)?,
-                unit,
-                prefix: preparation.prefix,
-                nfc: preparation.nfc,
-            },
+            leading_space,
+            kind,
             bos,
             eos,
             before: added(named.adds_bos, bos, before),
             after: added(named.adds_eos, eos, after),
+            between: between?.into_iter().flatten().collect(),
         })
     }
+}
+
+/// How text is spelled in tokens.
+struct Spelled {
+    vocabulary: Vocabulary,
+    kind: Encoder,
+    leading_space: bool,
 }
 
 fn unsupported(what: impl Into<String>) -> TokenizerError {
@@ -172,12 +177,32 @@ fn find(tokens: &[(String, Kind)], name: &str) -> Option<u32> {
 }
 
 impl Model {
-    fn check(&self) -> Result<(), TokenizerError> {
-        // Files from before the field existed are told by their merges.
-        let kind = self.kind.as_deref().unwrap_or(if self.merges.is_empty() { "without a type" } else { "BPE" });
-        if kind != "BPE" {
-            return Err(unsupported(format!("model {kind}")));
+    /// The vocabulary: an object, or for unigram models a list of tokens and scores.
+    fn entries(&self) -> Result<Vec<(&str, u32)>, TokenizerError> {
+        let invalid = |why: String| TokenizerError::Invalid(why);
+        let id_of = |text, id: &Value| {
+            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            id.ok_or_else(|| invalid(format!("token {text:?} has no id")))
+        };
+        match &self.vocab {
+            Value::Object(vocab) => vocab.iter().map(|(text, id)| Ok((&**text, id_of(text, id)?))).collect(),
+            Value::Array(vocab) => (0..)
+                .zip(vocab)
+                .map(|(id, entry)| match entry.get(0).and_then(Value::as_str) {
+                    Some(text) => Ok((text, id)),
+                    None => Err(invalid(format!("token {id} has no text"))),
+                })
+                .collect(),
+            _ => Err(invalid("vocab is neither an object nor a list".into())),
         }
+    }
+
+    /// Files from before the field existed are told by their merges.
+    fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(if self.merges.is_empty() { "without a type" } else { "BPE" })
+    }
+
+    fn check(&self) -> Result<(), TokenizerError> {
         if self.dropout.is_some_and(|dropout| dropout != 0.0) {
             return Err(unsupported("dropout"));
         }
@@ -185,7 +210,8 @@ impl Model {
             ("continuing_subword_prefix", &self.continuing_subword_prefix),
             ("end_of_word_suffix", &self.end_of_word_suffix),
         ] {
-            if affix.as_ref().is_some_and(|affix| !affix.is_empty()) {
+            let known = self.kind() == "WordPiece" && affix.as_deref() == Some(encoders::CONTINUED);
+            if affix.as_ref().is_some_and(|affix| !affix.is_empty()) && !known {
                 return Err(unsupported(format!("{name} = {affix:?}")));
             }
         }
@@ -194,10 +220,33 @@ impl Model {
 }
 
 impl File {
+    /// Byte-pair encoding, of bytes or of characters.
+    fn bpe(&self, tokens: &[(String, Kind)]) -> Result<Spelled, TokenizerError> {
+        let preparation = Preparation::read(self)?;
+        let (spelling, unit) = match (preparation.byte_level, preparation.spaced) {
+            (true, false) => (Spelling::ByteChars, Unit::Bytes),
+            (false, true) if self.model.byte_fallback => (Spelling::Text, Unit::Chars),
+            (false, true) => return Err(unsupported("a vocabulary of characters without byte_fallback")),
+            (false, false) => return Err(unsupported("a vocabulary that is neither ByteLevel nor has ▁ for spaces")),
+            (true, true) => return Err(unsupported("ByteLevel with ▁ for spaces")),
+        };
+        let unknown = self.unknown(tokens);
+        let vocabulary = Vocabulary::new(spelling, tokens.iter().map(|(text, kind)| (text, *kind)), unknown)?;
+        let merges = self.model.merges.iter().map(Merge::parts);
+        let bpe = Bpe::new(&vocabulary, merges, unit, self.model.ignore_merges);
+        let Preparation { nfc, prefix, cuts, .. } = preparation;
+        let kind = Encoder::Bpe { bpe, splitter: Splitter::new(&cuts)?, unit, prefix, nfc };
+        Ok(Spelled { vocabulary, kind, leading_space: prefix != Prefix::Never })
+    }
+
+    /// The token of what can't be spelled.
+    fn unknown(&self, tokens: &[(String, Kind)]) -> Option<u32> {
+        self.model.unk_id.or_else(|| find(tokens, self.model.unk_token.as_ref()?))
+    }
+
     /// The tokens by their ids; ids that nothing has are empty.
     fn tokens(&self) -> Result<Vec<(String, Kind)>, TokenizerError> {
         let invalid = |why: String| TokenizerError::Invalid(why);
-        let vocab = self.model.vocab.as_object().ok_or_else(|| invalid("vocab is not an object".into()))?;
         let mut tokens = Vec::new();
         let mut put = |id: u32, text: &str, kind: Kind| {
             if id >= ID_MAX {
@@ -210,11 +259,9 @@ impl File {
             tokens[index] = (text.to_owned(), kind);
             Ok(())
         };
-        for (text, id) in vocab {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let id = id.ok_or_else(|| invalid(format!("token {text:?} has no id")))?;
+        for (text, id) in self.model.entries()? {
             let byte = self.model.byte_fallback && spelled_byte(text.as_bytes()).is_some();
-            let unknown = self.model.unk_token.as_deref() == Some(text);
+            let unknown = self.model.unk_token.as_deref() == Some(text) || self.model.unk_id == Some(id);
             let kind = if byte {
                 Kind::Byte
             } else if unknown {
@@ -326,34 +373,6 @@ impl Preparation {
         }
         Ok(())
     }
-}
-
-/// The tokens that are put before and after a text.
-fn around(post_processor: Option<&Value>) -> Result<[Option<&str>; 2], TokenizerError> {
-    let mut around = [None, None];
-    for step in steps(post_processor, "processors")? {
-        match kind(step) {
-            // It only moves offsets.
-            "ByteLevel" => {}
-            "TemplateProcessing" => {
-                let parts = step.get("single").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-                let mut side = 0;
-                for part in parts {
-                    if part.get("Sequence").is_some() {
-                        side = 1;
-                        continue;
-                    }
-                    let token = part.get("SpecialToken").and_then(|token| token.get("id")).and_then(Value::as_str);
-                    if token.is_none() || around[side].is_some() {
-                        return Err(unsupported(format!("the template {}", step["single"])));
-                    }
-                    around[side] = token;
-                }
-            }
-            other => return Err(unsupported(format!("post_processor {other}"))),
-        }
-    }
-    Ok(around)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Text to tokens and back, built from a GGUF file's own tables or from a `tokenizer.json` (`json`).
 //!
-//! Knows vocabularies and text, no model and no chat. Three kinds: byte-pair encoding (`bpe`, on pieces cut by the rules
-//! that the file names, `split`), SentencePiece (`sentencepiece`) and WordPiece (`wordpiece`).
+//! Knows vocabularies and text, no model and no chat. Four kinds: byte-pair encoding (`bpe`, on pieces cut by the rules
+//! that the file names, `split`), SentencePiece's own (`sentencepiece`) and its unigram model (`unigram`), and WordPiece
+//! (`wordpiece`).
 //!
 //! Invariants: encoding takes O(n log n) for n bytes of any text and never fails; plain text never becomes a control
 //! token; decoding joins the bytes that [`Tokenizer::token_bytes`] gives for each token.
@@ -14,6 +15,7 @@ mod middle;
 mod sentencepiece;
 mod special;
 mod split;
+mod unigram;
 mod vocabulary;
 mod wordpiece;
 
@@ -27,7 +29,11 @@ pub use middle::FillInMiddle;
 use sentencepiece::{SPACE, SentencePiece};
 use special::{Part, SpecialTokens};
 use split::{Rules, Splitter, Unit};
-use tokenizers::{NormalizedString, Normalizer, normalizers::unicode::NFC};
+use tokenizers::{
+    NormalizedString, Normalizer,
+    normalizers::{BertNormalizer, unicode::NFC},
+};
+use unigram::Unigram;
 use vocabulary::{Kind, Spelling, Vocabulary};
 use wordpiece::WordPiece;
 
@@ -89,6 +95,8 @@ pub struct Tokenizer {
     /// What [`Special::Add`] puts before and after a text.
     before: Option<u32>,
     after: Option<u32>,
+    /// What stands between two texts that are read together.
+    between: Vec<u32>,
     end_tokens: Vec<u32>,
     leading_space: bool,
     fill_in_middle: Option<FillInMiddle>,
@@ -99,6 +107,15 @@ enum Encoder {
     Bpe { bpe: Bpe, splitter: Splitter, unit: Unit, prefix: Prefix, nfc: bool },
     SentencePiece { model: SentencePiece, space_prefix: bool },
     WordPiece(WordPiece),
+    Unigram(Unigram),
+}
+
+/// The model's own tokens around one text, or around and between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub before: Option<u32>,
+    pub between: &'a [u32],
+    pub after: Option<u32>,
 }
 
 /// Where a text that is merged in characters gets a space in front.
@@ -169,8 +186,9 @@ impl Tokenizer {
             leading_space: match &kind {
                 Encoder::Bpe { .. } => false,
                 Encoder::SentencePiece { space_prefix, .. } => *space_prefix,
-                Encoder::WordPiece(_) => true,
+                Encoder::WordPiece(_) | Encoder::Unigram(_) => true,
             },
+            between: last.into_iter().collect(),
             vocabulary,
             kind,
             bos,
@@ -239,6 +257,7 @@ impl Tokenizer {
                 }
             }
             Encoder::WordPiece(model) => model.encode(text, &self.vocabulary, ids),
+            Encoder::Unigram(model) => model.encode(text, ids),
         }
     }
 
@@ -286,6 +305,11 @@ impl Tokenizer {
         self.before.is_some()
     }
 
+    /// The tokens that a pair of texts, or one text, is put between.
+    pub fn frame(&self) -> Frame<'_> {
+        Frame { before: self.before, between: &self.between, after: self.after }
+    }
+
     /// Whether a text's first token carries a space that is not the text's (SentencePiece, WordPiece).
     pub fn adds_leading_space(&self) -> bool {
         self.leading_space
@@ -322,7 +346,9 @@ impl Encoder {
     fn wordpiece(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let lowercase = metadata.find("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
         let strip_accents = metadata.find("tokenizer.ggml.normalizer.strip_accents")?.unwrap_or(lowercase);
-        Ok(Self::WordPiece(WordPiece::new(lowercase, strip_accents)?))
+        // As llama.cpp does, which knows no bound on words.
+        let normalizer = BertNormalizer::new(true, true, Some(strip_accents), lowercase);
+        Ok(Self::WordPiece(WordPiece::new(normalizer, usize::MAX)?))
     }
 }
 

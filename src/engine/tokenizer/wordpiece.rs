@@ -1,6 +1,6 @@
 //! WordPiece, the tokenizer of the BERT family: words, then the longest tokens that spell each word.
 //!
-//! GGUF writes tokens that begin a word with `▁` and those that go on without BERT's `##`.
+//! GGUF writes tokens that begin a word with `▁` and those that go on without BERT's `##`; so does the vocabulary here.
 
 use regex::Regex;
 use tokenizers::{NormalizedString, Normalizer, normalizers::BertNormalizer};
@@ -14,12 +14,14 @@ const WORDS: &str = r"[\p{P}$+<=>^`|~]|[^\s\p{P}$+<=>^`|~]+";
 pub(super) struct WordPiece {
     normalizer: BertNormalizer,
     words: Regex,
+    /// Longer words are unknown.
+    word_chars_max: usize,
 }
 
 impl WordPiece {
-    pub fn new(lowercase: bool, strip_accents: bool) -> Result<Self, TokenizerError> {
+    pub fn new(normalizer: BertNormalizer, word_chars_max: usize) -> Result<Self, TokenizerError> {
         let words = Regex::new(WORDS).map_err(|e| TokenizerError::Invalid(e.to_string()))?;
-        Ok(Self { normalizer: BertNormalizer::new(true, true, Some(strip_accents), lowercase), words })
+        Ok(Self { normalizer, words, word_chars_max })
     }
 
     /// Appends the tokens of `text`. A word that can't be spelled becomes the unknown token.
@@ -36,7 +38,8 @@ impl WordPiece {
             marked.push_str(SPACE);
             marked.push_str(word.as_str());
             let before = ids.len();
-            if !spell(marked.as_bytes(), vocabulary, ids) {
+            let long = word.len() > self.word_chars_max && word.as_str().chars().count() > self.word_chars_max;
+            if long || !spell(marked.as_bytes(), vocabulary, ids) {
                 ids.truncate(before);
                 ids.extend(vocabulary.unknown());
             }

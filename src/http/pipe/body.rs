@@ -14,7 +14,7 @@ use crate::reactor::{ConnId, Handle};
 /// The reading end: a request body that is still arriving, or an answer's.
 ///
 /// [`Read`] blocks until something arrives, so it is for threads other than the event loops: there a body is passed on
-/// ([`Reply::stream`](super::Reply::stream)), not read. A body that was cut reads as an error of kind
+/// ([`Reply::stream`](crate::http::Reply::stream)), not read. A body that was cut reads as an error of kind
 /// [`UnexpectedEof`](ErrorKind::UnexpectedEof), never as an end. Dropped, it tells the producer that nobody wants the rest.
 pub struct Body {
     pipe: Arc<Pipe>,

@@ -63,6 +63,12 @@ pub(super) struct Wide {
     width: usize,
 }
 
+impl Wide {
+    pub fn new(data: &[f32], width: usize) -> Self {
+        Self { data: data.as_ptr(), width }
+    }
+}
+
 impl<S: Simd> Matrix<S> for Wide {
     type Scale = ();
 

@@ -14,6 +14,7 @@ mod quantise;
 mod softmax;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::{
     alloc::{self, Layout},
@@ -28,6 +29,8 @@ use product::{Start, To, product, rows_at};
 pub(super) use quantise::quantise;
 pub(super) use softmax::soft_cap;
 use softmax::soften;
+pub(super) use whole::attend_whole;
+pub use whole::{Keys, WholeAsk};
 
 /// Tokens of a chunk.
 pub const CHUNK_TOKENS: usize = 512;

@@ -228,3 +228,46 @@ fn quantised_values_are_near_and_what_is_not_finite_stays_so() {
         }
     }
 }
+
+/// Bidirectional attention is the formula, a query the same whatever queries run beside it.
+#[test]
+fn whole_attention_is_the_formula() {
+    for tier in available() {
+        for (seed, (count, queries, dim)) in
+            [(1, 1, 16), (7, 3, 32), (33, 13, 64), (200, 96, 32), (512, 25, 48)].into_iter().enumerate()
+        {
+            let mut random = Random::new(seed as u64);
+            let distance = 2 * dim + 5;
+            // Keys and values side by side, as a product leaves them.
+            let rows = random.floats(count * distance);
+            let asked: Vec<Vec<f32>> = (0..queries).map(|_| random.floats(dim)).collect();
+            let (mut keys, mut space) = (Keys::default(), Workspace::new());
+            keys.fill(&rows, count, distance, dim);
+            let ask = |queries| WholeAsk { keys: &keys, values: &rows[dim..], distance, queries };
+            let put = |space: &mut Workspace, first: usize| {
+                for (i, query) in asked[first..].iter().enumerate() {
+                    space.query_mut(i)[..dim].copy_from_slice(query);
+                }
+            };
+            put(&mut space, 0);
+            let mut records = vec![0.0; queries * record_len(dim)];
+            tier.attend_whole(&ask(queries), &mut space, &mut records);
+            for (i, (query, record)) in asked.iter().zip(records.chunks(record_len(dim))).enumerate() {
+                let dot = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+                let weights: Vec<f64> = rows.chunks(distance).map(|row| dot(&row[..dim]).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                let value = |d: usize| {
+                    rows.chunks(distance).zip(&weights).map(|(row, w)| w * f64::from(row[dim + d])).sum::<f64>()
+                };
+                let expected: Vec<f64> = (0..dim).map(|d| value(d) / sum).collect();
+                let mut out = vec![0.0; dim];
+                conclude(record, &mut out);
+                assert_close(&out, &expected, 2e-5, &format!("{} query {i} of {queries}, {count} keys", tier.name));
+                put(&mut space, i);
+                let mut alone = vec![0.0; record_len(dim)];
+                tier.attend_whole(&ask(1), &mut space, &mut alone);
+                assert_eq!(alone[..dim + 2], record[..dim + 2], "{} query {i} of {queries}", tier.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A model as one caller has it: it stays in memory as long as the caller or one of its generations does.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{ModelId, Shared};
+use crate::{
+    api::{
+        ask::Chat,
+        backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+    },
+    engine::{
+        dialect::{Dialect, ThoughtTokens},
+        error::RequestError,
+        grammar::GrammarSource,
+        request::{Event, Flow, GenerateRequest, Sink},
+    },
+};
+
+/// A counted handle to a model.
+pub struct Lease {
+    backend: Arc<dyn Backend>,
+    /// When the model was asked for. Requests have waited since then.
+    asked: Instant,
+    hold: Arc<Hold>,
+}
+
+/// One of a model's live callers, until it is dropped.
+struct Hold {
+    model: ModelId,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.released(self.model);
+    }
+}
+
+impl Lease {
+    /// Of a model that counts the caller already.
+    pub fn new(backend: Arc<dyn Backend>, asked: Instant, model: ModelId, shared: &Arc<Shared>) -> Self {
+        Self { backend, asked, hold: Arc::new(Hold { model, shared: Arc::clone(shared) }) }
+    }
+}
+
+impl Backend for Lease {
+    fn name(&self) -> &str {
+        self.backend.name()
+    }
+
+    fn info(&self) -> &ModelInfo {
+        self.backend.info()
+    }
+
+    /// As the model's own, but that what the request has waited for the model counts for its deadlines.
+    fn submit(&self, mut request: GenerateRequest, sink: Box<dyn Sink>) {
+        let waited = self.asked.elapsed();
+        let left = |timeout: Duration| timeout.saturating_sub(waited);
+        request.queue_timeout = left(request.queue_timeout);
+        request.timeout = request.timeout.map(left);
+        self.backend.submit(request, Box::new(HeldSink { sink, _hold: Arc::clone(&self.hold) }));
+    }
+
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
+        self.backend.encode(text, add_special)
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
+        self.backend.decode(tokens)
+    }
+
+    fn token_bytes(&self, token: u32) -> Vec<u8> {
+        self.backend.token_bytes(token)
+    }
+
+    fn render(&self, chat: &Chat) -> Result<String, RenderError> {
+        self.backend.render(chat)
+    }
+
+    fn dialect(&self) -> &Dialect {
+        self.backend.dialect()
+    }
+
+    fn thought_tokens(&self) -> Option<&ThoughtTokens> {
+        self.backend.thought_tokens()
+    }
+
+    fn compile(&self, source: GrammarSource, then: OnGrammar) {
+        self.backend.compile(source, then);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.backend.snapshot()
+    }
+}
+
+/// A generation's sink, and what it holds.
+struct HeldSink {
+    /// Dropped first: who hears of its end finds the model still counted, never the other way round.
+    sink: Box<dyn Sink>,
+    _hold: Arc<Hold>,
+}
+
+impl Sink for HeldSink {
+    fn flow(&self) -> Flow {
+        self.sink.flow()
+    }
+
+    fn on_event(&mut self, event: Event) {
+        self.sink.on_event(event);
+    }
+}

@@ -1,0 +1,1 @@
+//! The registry with models that are loaded when the test says so.
