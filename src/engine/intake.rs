@@ -24,7 +24,7 @@ use super::{
     sequence::{SeqId, Sequence},
     speculation::Speculation,
     stop::StopStrings,
-    tokenizer::{Markup, Special, Tokenizer},
+    tokenizer::Tokenizer,
 };
 
 /// A request as it was submitted.
@@ -90,11 +90,7 @@ impl Intake {
 
     /// The prompt's tokens, which leave room for at least one more.
     fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        let tokens = match prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text, Special::Add, Markup::Literal),
-            Prompt::Rendered(text) => self.tokenizer.encode(text, Special::None, Markup::Parse),
-            Prompt::Tokens(tokens) => tokens.clone(),
-        };
+        let tokens = prompt.encode(&self.tokenizer).into_owned();
         if tokens.is_empty() {
             return Err(RequestError::EmptyPrompt);
         }
@@ -112,10 +108,10 @@ impl Intake {
         // Cut to what context and cache leave; a prompt that has not even room for one token is refused by the scheduler.
         let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
         let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
-        let start = match (&request.prompt, &request.grammar) {
-            // A grammar says itself whether the answer begins with a space.
-            (Prompt::Rendered(_), None) => Start::OfText,
-            _ => Start::Continuation,
+        // A grammar says itself whether the answer begins with a space.
+        let start = match request.prompt.is_turn() && request.grammar.is_none() {
+            true => Start::OfText,
+            false => Start::Continuation,
         };
         let constraint = Constraint::new(request.grammar, request.thinking, request.ignore_eos, &self.tokenizer);
         let sequence = Sequence {
