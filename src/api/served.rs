@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::engine::{
     Engine,
-    chat_template::ChatTemplate,
-    dialect::{Dialect, ThoughtTokens},
+    chat_template::{ChatTemplate, Conversation, Ending},
+    dialect::{Dialect, ThoughtTokens, ToolChoice},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
     request::{GenerateRequest, Sink},
@@ -33,7 +33,10 @@ pub struct Served {
 impl Served {
     pub fn new(engine: Engine, template: Option<ChatTemplate>, info: ModelInfo) -> Self {
         let tokenizer = engine.tokenizer();
-        let dialect = Dialect::detect(None, tokenizer);
+        let dialect = match &template {
+            Some(template) => template.dialect(tokenizer),
+            None => Dialect::detect(None, tokenizer),
+        };
         let thought_tokens = dialect.thought_tokens(tokenizer);
         let compiler = Compiler::new(tokenizer);
         Self { engine, template, dialect, thought_tokens, compiler, info }
@@ -74,8 +77,15 @@ impl Backend for Served {
 
     fn render(&self, chat: &Chat) -> Result<String, RenderError> {
         let template = self.template.as_ref().ok_or(RenderError::NoTemplate)?;
-        let messages = serde_json::json!(chat.messages);
-        template.render(&messages, true, &chat.variables).map_err(|error| RenderError::Refused(error.to_string()))
+        let may_call = chat.tool_choice != Some(ToolChoice::None);
+        let conversation = Conversation {
+            messages: &chat.messages,
+            tools: if may_call { &chat.tools } else { &[] },
+            documents: None,
+            ending: if chat.continues { Ending::Open } else { Ending::Reply },
+            variables: &chat.variables,
+        };
+        template.render(&conversation).map_err(|error| RenderError::Refused(error.to_string()))
     }
 
     fn template(&self) -> Option<&str> {

@@ -22,7 +22,7 @@ use crate::{
     engine::{
         Engine, EngineConfig, StartError, aside,
         blocks::BLOCK_TOKENS,
-        chat_template::ChatTemplate,
+        chat_template::{ChatTemplate, TemplateSources},
         gguf::{Gguf, Tensor, TensorType},
         kernels::matmul::Kind,
         kv_cache::KvType,
@@ -277,7 +277,8 @@ pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
         Some(path) => {
             let refuse = |error: &dyn fmt::Display| Failure::Config(format!("{}: {error}", path.display()));
             let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
-            Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
+            let sources = TemplateSources::read(&text).ok_or_else(|| refuse(&"it is JSON without `chat_template`"))?;
+            Some(ChatTemplate::for_tokenizer(sources, &tokenizer).map_err(|error| refuse(&error))?)
         }
     };
     let quantize = model.quantize.map(|wanted| match wanted {
