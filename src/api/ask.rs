@@ -27,8 +27,12 @@ pub struct Ask {
     pub choices: usize,
     /// What answers must look like.
     pub format: Option<Format>,
-    /// What comes after what is generated, for models that can fill in a middle.
-    pub suffix: Option<String>,
+    /// What comes after what is generated, for models that can fill in a middle; with prompts only.
+    pub suffix: Option<Suffix>,
+    /// Tokens that come before the prompt: what was said before.
+    pub context: Vec<u32>,
+    /// The wire is told the prompts' tokens ([`Begun::prompts`](super::answer::Begun)).
+    pub tells_prompts: bool,
     pub thoughts: ThoughtsWanted,
 }
 
@@ -36,6 +40,14 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
     pub source: GrammarSource,
+    /// The field that says so.
+    pub param: &'static str,
+}
+
+/// What comes after what is generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suffix {
+    pub text: String,
     /// The field that says so.
     pub param: &'static str,
 }
@@ -62,6 +74,8 @@ pub struct Chat {
     pub continues: bool,
     /// Further variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
+    /// A model without a template gets the texts as they are.
+    pub plain: bool,
 }
 
 /// What becomes of a model's thoughts.
@@ -91,7 +105,19 @@ impl Ask {
             choices: 1,
             format: None,
             suffix: None,
+            context: Vec::new(),
+            tells_prompts: false,
             thoughts: ThoughtsWanted::default(),
+        }
+    }
+
+    /// Bytes of text to be worked on before it is submitted. Prompts as they are cost nothing: the engine tokenises on a
+    /// thread of its own.
+    pub fn work_bytes(&self) -> usize {
+        let suffix = self.suffix.as_ref().map(|suffix| suffix.text.len());
+        match &self.input {
+            Input::Prompts(_) if suffix.is_none() && !self.tells_prompts => 0,
+            input => input.bytes() + suffix.unwrap_or(0),
         }
     }
 
@@ -99,7 +125,7 @@ impl Ask {
     pub fn into_request(self, model: &dyn Backend) -> Result<GenerateRequest, ApiError> {
         let prompt = match self.input {
             Input::Prompts(prompts) => prompts.into_iter().next().unwrap_or(Prompt::Tokens(Vec::new())),
-            Input::Chat(chat) => Prompt::Rendered(render(&chat, model)?),
+            Input::Chat(chat) => render(&chat, model)?,
         };
         Ok(GenerateRequest { prompt, ..self.request })
     }
@@ -121,9 +147,8 @@ impl Input {
         }
     }
 
-    /// Size in bytes, as a measure of the work of writing it out. Prompts cost nothing: the engine tokenises on a thread of
-    /// its own.
-    pub fn bytes(&self) -> usize {
+    /// Size in bytes.
+    fn bytes(&self) -> usize {
         fn size(value: &Value) -> usize {
             match value {
                 Value::String(text) => text.len(),
@@ -133,7 +158,7 @@ impl Input {
             }
         }
         match self {
-            Self::Prompts(_) => 0,
+            Self::Prompts(prompts) => prompts.iter().map(Prompt::bytes).sum(),
             Self::Chat(chat) => {
                 let tools = chat.tools.iter().filter_map(|tool| tool.parameters.as_ref()).map(size);
                 chat.messages.iter().map(size).chain(tools).sum()
@@ -142,14 +167,19 @@ impl Input {
     }
 }
 
-/// A conversation as the model's template writes it.
-pub fn render(chat: &Chat, model: &dyn Backend) -> Result<String, ApiError> {
-    model.render(chat).map_err(|error| match error {
-        RenderError::Refused(why) => ApiError::field("messages", why),
-        RenderError::NoTools => ApiError::field("tools", "this model's chat template knows no tools"),
-        RenderError::NoTemplate => ApiError::field(
-            "messages",
-            "the model has no chat template; send a prompt, or set `template` for the model",
-        ),
-    })
+/// The prompt for a conversation, as the model's template writes it.
+pub fn render(chat: &Chat, model: &dyn Backend) -> Result<Prompt, ApiError> {
+    match model.render(chat) {
+        Ok(text) => Ok(Prompt::Rendered(text)),
+        Err(RenderError::NoTemplate) if chat.plain => {
+            let texts: Vec<&str> = chat.messages.iter().filter_map(|message| message["content"].as_str()).collect();
+            Ok(Prompt::Text(texts.join("\n\n")))
+        }
+        Err(RenderError::NoTemplate) => {
+            let message = "the model has no chat template; send a prompt, or set `template` for the model";
+            Err(ApiError::field("messages", message))
+        }
+        Err(RenderError::NoTools) => Err(ApiError::field("tools", "this model's chat template knows no tools")),
+        Err(RenderError::Refused(why)) => Err(ApiError::field("messages", why)),
+    }
 }

@@ -5,10 +5,10 @@ mod chat;
 mod completions;
 mod format;
 mod logprobs;
-mod messages;
+pub mod messages;
 mod models;
 mod request;
-mod tools;
+pub mod tools;
 
 pub use chat::chat;
 pub use completions::completions;

@@ -17,6 +17,7 @@ use crate::{
         error::RequestError,
         fake::byte_tokenizer,
         grammar::{Compiler, GrammarSource},
+        tokenizer::Tokenizer,
         request::{Event, FinishReason, GenerateRequest, Prompt, Sink, StopCause, Timeline, TokenLogprobs, Usage},
     },
     http::{Method, Reply, Request, Router},
@@ -32,6 +33,7 @@ pub struct Echo {
     dialect: Dialect,
     thoughts: Option<ThoughtTokens>,
     compiler: Compiler,
+    tokenizer: Arc<Tokenizer>,
     pub alive: AtomicBool,
     /// What it was asked last.
     pub asked: Mutex<Option<GenerateRequest>>,
@@ -57,6 +59,7 @@ impl Echo {
             thoughts: dialect.thought_tokens(&tokenizer),
             dialect,
             compiler: Compiler::new(&tokenizer),
+            tokenizer,
             alive: true.into(),
             asked: Mutex::default(),
         })
@@ -73,10 +76,7 @@ impl Backend for Echo {
     }
 
     fn submit(&self, request: GenerateRequest, mut sink: Box<dyn Sink>) {
-        let tokens: Vec<u32> = match &request.prompt {
-            Prompt::Text(text) | Prompt::Rendered(text) => text.bytes().map(u32::from).collect(),
-            Prompt::Tokens(tokens) => tokens.clone(),
-        };
+        let tokens = bytes(&request.prompt);
         *self.asked.lock().unwrap() = Some(request.clone());
         match tokens.len() {
             0 => return sink.on_event(Event::Failed(RequestError::EmptyPrompt)),
@@ -133,6 +133,14 @@ impl Backend for Echo {
         }
     }
 
+    fn template(&self) -> Option<&str> {
+        Some("{{ messages[-1].content }}")
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     fn dialect(&self) -> &Dialect {
         &self.dialect
     }
@@ -148,6 +156,7 @@ impl Backend for Echo {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             running: 2,
+            running_max: 4,
             waiting: 3,
             kv_blocks_used: 1,
             kv_blocks_total: 4,
@@ -155,6 +164,14 @@ impl Backend for Echo {
             alive: self.alive.load(Relaxed),
             ..Snapshot::default()
         }
+    }
+}
+
+fn bytes(prompt: &Prompt) -> Vec<u32> {
+    match prompt {
+        Prompt::Text(text) | Prompt::Rendered(text) | Prompt::Marked(text) => text.bytes().map(u32::from).collect(),
+        Prompt::Tokens(tokens) => tokens.clone(),
+        Prompt::Parts(parts) => parts.iter().flat_map(bytes).collect(),
     }
 }
 
