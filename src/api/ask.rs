@@ -125,7 +125,7 @@ impl Ask {
     pub fn into_request(self, model: &dyn Backend) -> Result<GenerateRequest, ApiError> {
         let prompt = match self.input {
             Input::Prompts(prompts) => prompts.into_iter().next().unwrap_or(Prompt::Tokens(Vec::new())),
-            Input::Chat(chat) => render(&chat, model)?,
+            Input::Chat(chat) => prompt(&chat, model)?,
         };
         Ok(GenerateRequest { prompt, ..self.request })
     }
@@ -148,7 +148,7 @@ impl Input {
     }
 
     /// Size in bytes.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         fn size(value: &Value) -> usize {
             match value {
                 Value::String(text) => text.len(),
@@ -167,19 +167,23 @@ impl Input {
     }
 }
 
-/// The prompt for a conversation, as the model's template writes it.
-pub fn render(chat: &Chat, model: &dyn Backend) -> Result<Prompt, ApiError> {
-    match model.render(chat) {
-        Ok(text) => Ok(Prompt::Rendered(text)),
-        Err(RenderError::NoTemplate) if chat.plain => {
-            let texts: Vec<&str> = chat.messages.iter().filter_map(|message| message["content"].as_str()).collect();
-            Ok(Prompt::Text(texts.join("\n\n")))
-        }
-        Err(RenderError::NoTemplate) => {
-            let message = "the model has no chat template; send a prompt, or set `template` for the model";
-            Err(ApiError::field("messages", message))
-        }
-        Err(RenderError::NoTools) => Err(ApiError::field("tools", "this model's chat template knows no tools")),
-        Err(RenderError::Refused(why)) => Err(ApiError::field("messages", why)),
+/// The prompt for a conversation: what the model's template makes of it, or its texts where that will do.
+pub fn prompt(chat: &Chat, model: &dyn Backend) -> Result<Prompt, ApiError> {
+    if chat.plain && model.template().is_none() {
+        let texts: Vec<&str> = chat.messages.iter().filter_map(|message| message["content"].as_str()).collect();
+        return Ok(Prompt::Text(texts.join("\n\n")));
     }
+    render(chat, model).map(Prompt::Rendered)
+}
+
+/// A conversation as the model's template writes it.
+pub fn render(chat: &Chat, model: &dyn Backend) -> Result<String, ApiError> {
+    model.render(chat).map_err(|error| match error {
+        RenderError::Refused(why) => ApiError::field("messages", why),
+        RenderError::NoTools => ApiError::field("tools", "this model's chat template knows no tools"),
+        RenderError::NoTemplate => ApiError::field(
+            "messages",
+            "the model has no chat template; send a prompt, or set `template` for the model",
+        ),
+    })
 }

@@ -22,7 +22,7 @@ use crate::{
 
 use super::{
     answer::{ChoiceSink, Delivery, Mode, Reading, Setting, Wire},
-    ask::{Ask, Chat, Format, Input, Suffix, ThoughtsWanted, render},
+    ask::{Ask, Chat, Format, Input, Suffix, ThoughtsWanted, prompt},
     backend::Backend,
     error::ApiError,
     family::Family,
@@ -91,7 +91,7 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
             if let (Some(param), None) = (thoughts.needed, model.thought_tokens()) {
                 return Err(ApiError::unsupported(param, "this model writes no thoughts"));
             }
-            let prompt = render(&chat, &*model)?;
+            let prompt = prompt(&chat, &*model)?;
             let format = format.or_else(|| forced_calls(&chat, &*model));
             let how = How::of(&chat, &prompt, thoughts, &*model);
             (vec![prompt], how, format)

@@ -15,10 +15,10 @@ use crate::{
     engine::{
         dialect::{Calls, Dialect, ThoughtTokens, Thoughts},
         error::RequestError,
-        fake::byte_tokenizer,
+        fake::{byte_tokenizer, byte_tokenizer_with},
         grammar::{Compiler, GrammarSource},
-        tokenizer::Tokenizer,
         request::{Event, FinishReason, GenerateRequest, Prompt, Sink, StopCause, Timeline, TokenLogprobs, Usage},
+        tokenizer::Tokenizer,
     },
     http::{Method, Reply, Request, Router},
 };
@@ -41,6 +41,20 @@ pub struct Echo {
 
 impl Echo {
     pub fn new() -> Arc<Self> {
+        Self::with_tokenizer(byte_tokenizer())
+    }
+
+    /// One that has tokens for filling in a middle, 257 to 259.
+    pub fn filling() -> Arc<Self> {
+        Self::with_tokenizer(byte_tokenizer_with(&[
+            "<|fim_prefix|>",
+            "<|fim_suffix|>",
+            "<|fim_middle|>",
+            "<|fim_pad|>",
+        ]))
+    }
+
+    fn with_tokenizer(tokenizer: Tokenizer) -> Arc<Self> {
         let info = ModelInfo {
             architecture: "parrot".to_owned(),
             weights_type: "f32".to_owned(),
@@ -51,7 +65,7 @@ impl Echo {
             load_seconds: 0.5,
             loaded: UNIX_EPOCH,
         };
-        let tokenizer = Arc::new(byte_tokenizer());
+        let tokenizer = Arc::new(tokenizer);
         let thoughts = Thoughts { open: "<think>", close: "</think>" };
         let dialect = Dialect::new(Some(thoughts), Calls::Tagged, &tokenizer);
         Arc::new(Self {
@@ -183,7 +197,10 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        let echo = Echo::new();
+        Self::serving(Echo::new())
+    }
+
+    pub fn serving(echo: Arc<Echo>) -> Self {
         let settings = Settings { hosts: Some(vec!["sconce.lan".to_owned()]), ..Settings::default() };
         let api = Api::new(settings).unwrap();
         api.set_backend(Arc::clone(&echo) as Arc<dyn Backend>);
