@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use crate::engine::{
     dialect::{Dialect, ThoughtTokens},
+    encoder::Encoder,
     error::RequestError,
     grammar::{Grammar, GrammarError, GrammarSource},
-    request::{GenerateRequest, Sink},
+    request::{GenerateRequest, Prompt, Sink},
     tokenizer::Tokenizer,
 };
 
@@ -23,11 +24,20 @@ pub trait Backend: Send + Sync + 'static {
     /// What it is.
     fn info(&self) -> &ModelInfo;
 
+    /// The encoder that it is, if it turns texts into vectors or scores instead of generating. A handle to it does not keep
+    /// the model in memory, as one to this does.
+    fn encoder(&self) -> Option<&Encoder> {
+        None
+    }
+
     /// Starts a generation. Whatever becomes of it, a refusal included, is told to `sink`.
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>);
 
     /// Token ids of a text, with the model's own special tokens around it if `add_special`.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError>;
+
+    /// Token ids of a prompt, as the engine takes it.
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError>;
 
     /// The text of token ids; bytes that are not UTF-8 become U+FFFD.
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError>;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Reply, Status};
 
-use super::{error::ApiError, reply, request_id::RequestId};
+use super::{error::ApiError, reply};
 
 /// The APIs, by the shape of their errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Family {
     Native,
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
-    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`; the id comes by [`sign`](Self::sign).
     Anthropic,
     /// `{"error": "…"}`.
     Ollama,
@@ -63,7 +63,6 @@ impl Family {
             Self::Anthropic => json!({
                 "type": "error",
                 "error": { "type": anthropic_type(error.status()), "message": message },
-                "request_id": RequestId::fresh().as_str(),
             }),
             // Its clients look for these words.
             Self::Ollama => match error {
@@ -77,6 +76,22 @@ impl Family {
                 json!({ "error": { "code": error.status(), "message": message, "type": llama_server_type(error) } })
             }
         }
+    }
+
+    /// Puts the request's id where the API has it beside `x-request-id`: Anthropic in a header of its own, and in errors.
+    pub fn sign(self, reply: Reply, id: &str) -> Reply {
+        if self != Self::Anthropic {
+            return reply;
+        }
+        let reply = reply.header("request-id", id);
+        let id = id.to_owned();
+        reply.map(move |reply| match serde_json::from_slice(reply.body()) {
+            Ok(Value::Object(mut body)) if reply.status().code() >= 400 => {
+                body.insert("request_id".into(), id.into());
+                reply.with_body(Value::Object(body).to_string().into_bytes())
+            }
+            _ => reply,
+        })
     }
 }
 
@@ -156,5 +171,8 @@ mod tests {
         );
         assert_eq!(Family::Anthropic.body(&error)["error"]["type"], "not_found_error");
         assert_eq!(Family::LlamaServer.body(&error)["error"]["code"], 404);
+        let signed = Family::Anthropic.sign(Family::Anthropic.refuse(&error), "a-7");
+        let body: Value = serde_json::from_slice(signed.body()).unwrap();
+        assert_eq!((signed.header_value("request-id"), &body["request_id"]), (Some("a-7"), &"a-7".into()));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::http::{Method, Reply, Request};
 
-use super::{error::ApiError, health, llama_server, metrics, native, ollama, openai, openapi, state::Api};
+use super::{anthropic, error::ApiError, health, llama_server, metrics, native, ollama, openai, openapi, state::Api};
 
 /// Answers a request, now or later. An error is written down as the API of its path does.
 pub type Handler = fn(&Arc<Api>, &Request<'_>) -> Result<Reply, ApiError>;
@@ -33,6 +33,9 @@ pub const ROUTES: &[Route] = &[
     get("/v1/models/{*id}", openai::model),
     post("/v1/chat/completions", openai::chat),
     post("/v1/completions", openai::completions),
+    // Anthropic's
+    post("/v1/messages", anthropic::messages),
+    post("/v1/messages/count_tokens", anthropic::count_tokens),
     // Ollama's
     post("/api/chat", ollama::chat),
     post("/api/generate", ollama::generate),

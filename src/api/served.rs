@@ -8,7 +8,7 @@ use crate::engine::{
     dialect::{Dialect, ThoughtTokens, ToolChoice},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
-    request::{GenerateRequest, Sink},
+    request::{GenerateRequest, Prompt, Sink},
     tokenizer::{Markup, Special, Tokenizer},
 };
 
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
-const STEP_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// An engine with its chat template, and what is told of its model.
 pub struct Served {
@@ -57,22 +57,19 @@ impl Backend for Served {
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
-        let special = if add_special { Special::Add } else { Special::None };
-        Ok(self.engine.tokenizer().encode(text, special, Markup::Literal))
+        Ok(encode(self.engine.tokenizer(), text, add_special))
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(prompt.encode(self.engine.tokenizer()).into_owned())
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
-        let tokenizer = self.engine.tokenizer();
-        let vocabulary = tokenizer.vocabulary();
-        match tokens.iter().find(|id| **id as usize >= vocabulary) {
-            Some(id) => Err(RequestError::UnknownToken { id: *id, vocabulary }),
-            None => Ok(tokenizer.decode(tokens)),
-        }
+        decode(self.engine.tokenizer(), tokens)
     }
 
     fn token_bytes(&self, token: u32) -> Vec<u8> {
-        let tokenizer = self.engine.tokenizer();
-        if (token as usize) < tokenizer.vocabulary() { tokenizer.token_bytes(token).to_vec() } else { Vec::new() }
+        token_bytes(self.engine.tokenizer(), token)
     }
 
     fn render(&self, chat: &Chat) -> Result<String, RenderError> {
@@ -124,4 +121,24 @@ impl Backend for Served {
             alive: stats.is_healthy() && stats.busy_for().is_none_or(|busy| busy < STEP_TIME_MAX),
         }
     }
+}
+
+/// Token ids of a text, with the model's own special tokens around it if `add_special`.
+pub(super) fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Vec<u32> {
+    let special = if add_special { Special::Add } else { Special::None };
+    tokenizer.encode(text, special, Markup::Literal)
+}
+
+/// The text of token ids.
+pub(super) fn decode(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<String, RequestError> {
+    let vocabulary = tokenizer.vocabulary();
+    match tokens.iter().find(|id| **id as usize >= vocabulary) {
+        Some(id) => Err(RequestError::UnknownToken { id: *id, vocabulary }),
+        None => Ok(tokenizer.decode(tokens)),
+    }
+}
+
+/// The bytes of a token; none for one that there is not.
+pub(super) fn token_bytes(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
+    if (token as usize) < tokenizer.vocabulary() { tokenizer.token_bytes(token).to_vec() } else { Vec::new() }
 }

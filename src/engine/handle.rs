@@ -28,6 +28,7 @@ use super::{
     sampler::Sampler,
     scheduler::Scheduler,
     stats::EngineStats,
+    team::Team,
     tokenizer::Tokenizer,
 };
 
@@ -140,11 +141,13 @@ impl Engine {
             submissions,
             admissible: admit,
         };
+        let threads = model.team().map_or(1, Team::threads);
+        let samplers = (0..threads).map(|_| Mutex::new(Sampler::new(vocabulary))).collect();
         let executor = Executor {
             model,
             cache,
             scheduler: Scheduler::new(&config, blocks),
-            sampler: Sampler::new(vocabulary),
+            samplers,
             masks: Masks::new(),
             tokenizer: Arc::clone(&tokenizer),
             stats: Arc::clone(&stats),

@@ -1,7 +1,7 @@
 //! The intake thread: tokenises and checks requests, off the callers' threads and off the engine's.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{VecDeque, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -20,7 +20,7 @@ use super::{
     grammar::{Constraint, Progress},
     job::{Caller, Job},
     request::{FinishReason, Flow, GenerateRequest, Prompt, Usage},
-    sampler::want,
+    sampler::{Memory, check, want},
     sequence::{SeqId, Sequence},
     speculation::Speculation,
     stop::StopStrings,
@@ -78,7 +78,10 @@ impl Intake {
         if request.grammar.as_ref().is_some_and(|grammar| !grammar.is_for(&self.tokenizer)) {
             return caller.fail(RequestError::Grammar("it was compiled for another model".into()));
         }
-        if request.max_tokens == 0 {
+        if let Err(error) = check(&request, self.vocabulary) {
+            return caller.fail(error);
+        }
+        if request.max_tokens == 0 && !request.prompt_logprobs {
             let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
             return caller.finish(FinishReason::Length, usage);
         }
@@ -116,7 +119,12 @@ impl Intake {
         let constraint = Constraint::new(request.grammar, request.thinking, request.ignore_eos, &self.tokenizer);
         let sequence = Sequence {
             // The best token of all may not be allowed.
-            want: if constraint.is_some() { Want::Logits } else { want(&request.sampling) },
+            want: if constraint.is_some() || request.logprobs.is_some() {
+                Want::Logits
+            } else {
+                want(&request.sampling)
+            },
+            unscored: if request.prompt_logprobs { 0..prompt_tokens - 1 } else { 0..0 },
             priority: request.priority,
             client: request.client,
             tenant: request.tenant,
@@ -134,6 +142,11 @@ impl Intake {
             text: Some(TextStream::new(StopStrings::new(&request.stop), start, request.visible, &self.tokenizer)),
             seed: request.sampling.seed.unwrap_or_else(chance),
             sampling: request.sampling,
+            memory: Memory::default(),
+            logprobs: request.logprobs,
+            untold: VecDeque::new(),
+            scores: request.prompt_logprobs.then(Vec::new),
+            wants_tokens: request.max_tokens > 0,
             end_tokens,
             prompt_tokens,
             cached_tokens: 0,

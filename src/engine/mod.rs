@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod blocks;
 pub mod chat_template;
+mod choose;
 pub mod config;
 pub mod detokenizer;
 pub mod device;

@@ -26,7 +26,7 @@ class OllamaTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.client = ollama.Client(host=URL)
-        cls.model = cls.client.list().models[0].model
+        cls.model = os.environ.get("SCONCE_MODEL", "demo") + ":latest"
 
     @classmethod
     def tearDownClass(cls):
@@ -129,7 +129,7 @@ class OllamaTest(unittest.TestCase):
             self.assertEqual(token.top_logprobs[0].token, token.token)
 
     def test_models(self):
-        listed = self.client.list().models[0]
+        listed = next(model for model in self.client.list().models if model.model == self.model)
         self.assertTrue(listed.model.endswith(":latest") and listed.size > 0)
         self.assertEqual(len(listed.digest), 64)
         for name in (self.model, self.model.removesuffix(":latest")):
@@ -140,7 +140,7 @@ class OllamaTest(unittest.TestCase):
             self.assertEqual(family, listed.details.family)
             self.assertGreater(shown.modelinfo[f"{family}.context_length"], 0)
         self.client.generate(self.model)
-        running = self.client.ps().models[0]
+        running = next(model for model in self.client.ps().models if model.model == self.model)
         self.assertEqual((running.model, running.size_vram), (self.model, 0))
         self.assertGreater(running.expires_at, datetime.datetime.now(datetime.timezone.utc))
         self.assertGreater(running.context_length, 0)

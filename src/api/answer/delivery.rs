@@ -25,7 +25,7 @@ use crate::{
     },
     engine::{
         dialect::Delta,
-        request::{FinishReason, Flow, StopCause, Timeline, TokenLogprobs, Usage},
+        request::{FinishReason, Flow, ScoredPrompt, StopCause, Timeline, TokenLogprobs, Usage},
     },
     http::{Responder, Status},
 };
@@ -86,6 +86,7 @@ pub enum News {
     Started {
         prompt_tokens: usize,
         cached_tokens: usize,
+        scored: Option<ScoredPrompt>,
     },
     Piece {
         deltas: Vec<Delta>,
@@ -181,7 +182,12 @@ impl Delivery {
         let mut inner = self.lock();
         let metrics = &self.setting.metrics;
         match news {
-            News::Started { prompt_tokens, cached_tokens } => {
+            News::Started { prompt_tokens, cached_tokens, scored } => {
+                if let (Some(prompt), Some(model)) = (scored, inner.model.clone())
+                    && let Some(choice) = inner.choices.get_mut(choice)
+                {
+                    choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
+                }
                 // Prompts count once, by their first choice.
                 if choice % inner.per_prompt == 0 {
                     inner.prompt_tokens += prompt_tokens;
@@ -208,6 +214,7 @@ impl Delivery {
         let mut inner = self.lock();
         let error = error.about(self.setting.param);
         self.setting.metrics.on_failed();
+        inner.model = None;
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
@@ -243,7 +250,7 @@ impl Delivery {
         let State::Streaming(frames) = state else { return None };
         if !mem::replace(begun, true) {
             let (prompt_tokens, cached_tokens) = (*prompt_tokens, *cached_tokens);
-            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, prompts }, frames);
+            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, prompts, choices }, frames);
         }
         Some((wire, frames, choices))
     }
@@ -288,8 +295,10 @@ impl Delivery {
                 let Inner { wire, model, choices, prompts, .. } = inner;
                 let Some(model) = model else { return };
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
-                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, prompts };
+                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, prompts, choices };
                 let body = wire.whole(&begun, choices, &total);
+                // Given back before the client knows: its next request may be for a model that needs the room.
+                inner.model = None;
                 // To a client that has gone nothing is answered.
                 let status = if responder.is_closed() { 499 } else { 200 };
                 self.setting.metrics.on_answer(self.setting.endpoint, status);
@@ -297,6 +306,7 @@ impl Delivery {
             }
             State::Streaming(mut frames) => {
                 inner.wire.finish(&total, &mut frames);
+                inner.model = None;
                 frames.close();
             }
             State::Done => {}

@@ -28,7 +28,7 @@ use crate::{
     api::{backend::Backend, error::ApiError},
     engine::{
         dialect::Delta,
-        request::{FinishReason, Timeline, TokenLogprobs, Usage},
+        request::{FinishReason, ScoredPrompt, Timeline, TokenLogprobs, Usage},
     },
 };
 
@@ -63,6 +63,8 @@ pub struct Begun<'a> {
     pub cached_tokens: usize,
     /// The tokens of each prompt, if the ask wants them told.
     pub prompts: &'a [Vec<u32>],
+    /// The choices as far as they are; in a stream some may not have started.
+    pub choices: &'a [Choice],
 }
 
 /// New text of a choice.
@@ -93,6 +95,12 @@ impl Scored {
         Self { top, ..plain(token.token, token.logprob) }
     }
 
+    /// A prompt's tokens. The first has no probability.
+    pub fn of_prompt(prompt: &ScoredPrompt, model: &dyn Backend) -> Vec<Self> {
+        let first = prompt.token_ids.first().map(|&token| TokenLogprobs { token, logprob: f32::NAN, top: Vec::new() });
+        first.iter().chain(&prompt.logprobs).map(|token| Self::new(token, model)).collect()
+    }
+
     /// Its text; bytes that are no characters become U+FFFD.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
@@ -107,6 +115,8 @@ pub struct Choice {
     pub calls: Vec<Call>,
     pub token_ids: Vec<u32>,
     pub scored: Vec<Scored>,
+    /// The prompt's tokens, if they were asked for; the first one's probability is NaN.
+    pub prompt_scored: Vec<Scored>,
     /// Tokens of its thoughts.
     pub thought_tokens: usize,
     /// `None` until its end.

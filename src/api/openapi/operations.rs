@@ -163,6 +163,45 @@ const COMPLETIONS: &[Field] = &[
     field("best_of", Whole, "Only the value of n."),
 ];
 
+/// What Anthropic's two operations share: all that a prompt is made of.
+const CONVERSATION: &[Field] = &[
+    MODEL,
+    needed(
+        "messages",
+        List,
+        "The conversation, in turns of user and assistant; a last one of the assistant is gone on with.",
+    ),
+    field("system", Any, "What the model is told before, as a text or blocks of text."),
+    field("tools", List, "Tools that the model may call: {name, description, input_schema} each."),
+    field("tool_choice", Object, "{type}: auto, any, none, or tool with a name; disable_parallel_tool_use."),
+    field("thinking", Object, "{type}: enabled with budget_tokens, adaptive, or disabled, which is the default."),
+    field("output_config", Object, "{format: {type: json_schema, schema}, effort}."),
+    field("output_format", Object, "The same as output_config.format."),
+    field("cache_control", Object, "Changes nothing: every prompt is cached."),
+    field("speed", Text, "Only standard."),
+];
+
+const MESSAGES: &[Field] = &[
+    needed("max_tokens", Whole, "Tokens of the answer at most; 0 only reads the prompt into the cache."),
+    field("stop_sequences", List, "The answer ends before any of these texts."),
+    field("stream", Flag, "Send the answer as events while it is generated."),
+    field("temperature", Number, "0 to 1; 0 always takes the most likely token."),
+    field("top_p", Number, "Keep the smallest set of tokens whose probabilities add up to this."),
+    field("top_k", Whole, "Keep so many of the most likely tokens; 0 keeps all."),
+    field("metadata", Object, "{user_id}: a label of your own."),
+    field("service_tier", Text, "auto or standard_only."),
+    field("billing_policy", Object, "Not supported."),
+    field("compaction", Object, "Not supported."),
+    field("container", Any, "Not supported."),
+    field("context_management", Object, "Not supported."),
+    field("diagnostics", Object, "Not supported."),
+    field("fallback_credit_token", Text, "Not supported."),
+    field("fallbacks", Any, "Not supported."),
+    field("inference_geo", Text, "Not supported."),
+    field("mcp_servers", List, "Not supported."),
+    field("thread", Object, "Not supported."),
+];
+
 /// What Ollama's two ways to generate share.
 const OLLAMA: &[Field] = &[
     needed("model", Text, "Its name or alias; `:latest` may be left out or added."),
@@ -295,6 +334,24 @@ pub const OPERATIONS: &[Operation] = &[
         fields: &[COMPLETIONS, OPENAI, GENERATION, SAMPLING],
         example: Some(r#"{"prompt": "Once upon a time", "max_tokens": 16}"#),
         answer: "The texts, or chunks of them as events.",
+    },
+    Operation {
+        method: Method::Post,
+        path: "/v1/messages",
+        family: "Anthropic",
+        summary: "Answer a conversation.",
+        fields: &[CONVERSATION, MESSAGES],
+        example: Some(r#"{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}"#),
+        answer: "The message, or the events that build it.",
+    },
+    Operation {
+        method: Method::Post,
+        path: "/v1/messages/count_tokens",
+        family: "Anthropic",
+        summary: "What a conversation costs as a prompt.",
+        fields: &[CONVERSATION],
+        example: Some(r#"{"messages": [{"role": "user", "content": "Hello"}]}"#),
+        answer: "{input_tokens}.",
     },
     Operation {
         method: Method::Post,

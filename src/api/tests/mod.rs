@@ -1,5 +1,6 @@
 //! The routes with a toy in the engine's place and no socket.
 
+pub mod anthropic;
 mod llama_server;
 mod ollama;
 mod openai;

@@ -80,6 +80,14 @@ impl Echo {
     }
 }
 
+fn tokens_of(prompt: &Prompt) -> Vec<u32> {
+    match prompt {
+        Prompt::Text(text) | Prompt::Rendered(text) | Prompt::Marked(text) => text.bytes().map(u32::from).collect(),
+        Prompt::Tokens(tokens) => tokens.clone(),
+        Prompt::Parts(parts) => parts.iter().flat_map(tokens_of).collect(),
+    }
+}
+
 impl Backend for Echo {
     fn name(&self) -> &str {
         "echo"
@@ -90,7 +98,7 @@ impl Backend for Echo {
     }
 
     fn submit(&self, request: GenerateRequest, mut sink: Box<dyn Sink>) {
-        let tokens = bytes(&request.prompt);
+        let tokens = tokens_of(&request.prompt);
         *self.asked.lock().unwrap() = Some(request.clone());
         match tokens.len() {
             0 => return sink.on_event(Event::Failed(RequestError::EmptyPrompt)),
@@ -101,7 +109,7 @@ impl Backend for Echo {
             _ => {}
         }
         let received = Instant::now();
-        sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1 });
+        sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1, scored: None });
         let text = String::from_utf8(tokens.iter().map(|&token| token as u8).collect()).unwrap_or_default();
         let stop = request.stop.iter().enumerate().filter_map(|(i, stop)| Some((text.find(&**stop)?, i))).min();
         let (length, reason) = match stop {
@@ -126,6 +134,10 @@ impl Backend for Echo {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         Ok(add_special.then_some(1).into_iter().chain(text.bytes().map(u32::from)).collect())
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        Ok(tokens_of(prompt))
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
@@ -178,14 +190,6 @@ impl Backend for Echo {
             alive: self.alive.load(Relaxed),
             ..Snapshot::default()
         }
-    }
-}
-
-fn bytes(prompt: &Prompt) -> Vec<u32> {
-    match prompt {
-        Prompt::Text(text) | Prompt::Rendered(text) | Prompt::Marked(text) => text.bytes().map(u32::from).collect(),
-        Prompt::Tokens(tokens) => tokens.clone(),
-        Prompt::Parts(parts) => parts.iter().flat_map(bytes).collect(),
     }
 }
 

@@ -126,6 +126,10 @@ impl Model for Decoder {
         &self.parts.spec
     }
 
+    fn team(&self) -> Option<&Team> {
+        Some(&self.team)
+    }
+
     fn weights(&self) -> WeightSizes {
         self.weights
     }

@@ -101,6 +101,11 @@ pub trait Model: Send {
         None
     }
 
+    /// The threads that compute it, where others may use them between two steps.
+    fn team(&self) -> Option<&Team> {
+        None
+    }
+
     /// A cache of `blocks` blocks, in the memory of the device that computes.
     ///
     /// # Errors
