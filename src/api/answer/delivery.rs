@@ -193,6 +193,11 @@ impl Delivery {
                     inner.prompt_tokens += prompt_tokens;
                     inner.cached_tokens += cached_tokens;
                 }
+                if let Some((wire, frames, choices)) = self.stream(&mut inner)
+                    && let Some(so_far) = choices.get(choice)
+                {
+                    wire.started(choice, so_far, frames);
+                }
             }
             News::Piece { deltas, token_ids, logprobs, before } => {
                 metrics.on_piece(token_ids.len(), self.received, before, Instant::now());
@@ -250,7 +255,7 @@ impl Delivery {
         let State::Streaming(frames) = state else { return None };
         if !mem::replace(begun, true) {
             let (prompt_tokens, cached_tokens) = (*prompt_tokens, *cached_tokens);
-            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, prompts, choices }, frames);
+            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, prompts }, frames);
         }
         Some((wire, frames, choices))
     }
@@ -295,7 +300,7 @@ impl Delivery {
                 let Inner { wire, model, choices, prompts, .. } = inner;
                 let Some(model) = model else { return };
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
-                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, prompts, choices };
+                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, prompts };
                 let body = wire.whole(&begun, choices, &total);
                 // Given back before the client knows: its next request may be for a model that needs the room.
                 inner.model = None;

@@ -32,13 +32,16 @@ use crate::{
     },
 };
 
-/// How an API writes an answer down. For a stream `begin`, then any number of `piece` and one `end` for each choice, in
-/// any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`.
+/// How an API writes an answer down. For a stream `begin`, then `started`, any number of `piece` and one `end` for each
+/// choice, in any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`.
 pub trait Wire: Send + 'static {
     fn framing(&self) -> Framing;
 
     /// The first choice is about to speak.
     fn begin(&mut self, _begun: &Begun, _out: &mut Frames) {}
+
+    /// The prompt of a choice has been read; an empty answer may come without this.
+    fn started(&mut self, _choice: usize, _so_far: &Choice, _out: &mut Frames) {}
 
     /// Something new of a choice.
     fn piece(&mut self, choice: usize, piece: &Piece, out: &mut Frames);
@@ -63,8 +66,6 @@ pub struct Begun<'a> {
     pub cached_tokens: usize,
     /// The tokens of each prompt, if the ask wants them told.
     pub prompts: &'a [Vec<u32>],
-    /// The choices as far as they are; in a stream some may not have started.
-    pub choices: &'a [Choice],
 }
 
 /// New text of a choice.
