@@ -2,80 +2,10 @@
 //!
 //! Knows no wire format: `api` turns JSON into a [`GenerateRequest`] and [`Event`]s into replies.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-pub use super::prefix::Tenant;
-use super::{
-    error::RequestError,
-    grammar::Grammar,
-    tokenizer::{Markup, Special, Tokenizer},
-};
-
-/// A prompt as the caller has it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
-    /// Text, tokenised by the engine's intake thread with the model's own special tokens (BOS) added.
-    Text(String),
-    /// Text that already carries its special tokens, as a chat template renders it.
-    Rendered(String),
-    /// Text that carries special tokens, and gets BOS where it doesn't begin with it: a template written out by hand.
-    Marked(String),
-    /// Token ids, taken as they are.
-    Tokens(Vec<u32>),
-    /// One after another.
-    Parts(Vec<Prompt>),
-}
-
-impl Prompt {
-    /// Its tokens.
-    pub fn encode(&self, tokenizer: &Tokenizer) -> Cow<'_, [u32]> {
-        match self {
-            Self::Text(text) => tokenizer.encode(text, Special::Add, Markup::Literal).into(),
-            Self::Rendered(text) => tokenizer.encode(text, Special::None, Markup::Parse).into(),
-            Self::Marked(text) => {
-                let mut tokens = tokenizer.encode(text, Special::Add, Markup::Parse);
-                let begins = tokenizer.bos().is_some_and(|bos| tokens.starts_with(&[bos, bos]));
-                tokens.drain(..usize::from(begins && tokenizer.adds_bos()));
-                tokens.into()
-            }
-            Self::Tokens(tokens) => tokens.into(),
-            Self::Parts(parts) => {
-                parts.iter().flat_map(|part| part.encode(tokenizer).into_owned()).collect::<Vec<_>>().into()
-            }
-        }
-    }
-
-    /// Its tokens without any that the model has around texts.
-    pub fn encode_bare(&self, tokenizer: &Tokenizer) -> Vec<u32> {
-        match self {
-            Self::Text(text) => tokenizer.encode(text, Special::None, Markup::Literal),
-            Self::Rendered(text) | Self::Marked(text) => tokenizer.encode(text, Special::None, Markup::Parse),
-            Self::Tokens(tokens) => tokens.clone(),
-            Self::Parts(parts) => parts.iter().flat_map(|part| part.encode_bare(tokenizer)).collect(),
-        }
-    }
-
-    /// An answer to it is a text of its own, whose first token may carry a space that is not the text's.
-    pub fn is_turn(&self) -> bool {
-        match self {
-            Self::Rendered(_) => true,
-            Self::Parts(parts) => parts.last().is_some_and(Self::is_turn),
-            Self::Text(_) | Self::Marked(_) | Self::Tokens(_) => false,
-        }
-    }
-
-    /// Size in bytes.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Text(text) | Self::Rendered(text) | Self::Marked(text) => text.len(),
-            Self::Tokens(tokens) => size_of_val(&tokens[..]),
-            Self::Parts(parts) => parts.iter().map(Self::bytes).sum(),
-        }
-    }
-}
+use super::{error::RequestError, grammar::Grammar};
+pub use super::{prefix::Tenant, prompt::Prompt};
 
 /// How the next token is chosen: bias, then the filters in the order of [`SamplingParams::filters`], then a draw.
 #[derive(Debug, Clone, PartialEq)]

@@ -44,7 +44,7 @@ pub struct CompletionWire {
     model: String,
     asked: Instant,
     begun: Instant,
-    /// Tokens of all prompts, and those that were in the cache.
+    /// Tokens of the prompt, and those that were in the cache.
     usage: Usage,
 }
 
@@ -72,8 +72,11 @@ impl CompletionWire {
     fn note_beginning(&mut self, begun: &Begun) {
         self.begun = Instant::now();
         self.model = begun.model.name().to_owned();
-        self.usage =
-            Usage { prompt_tokens: begun.prompt_tokens, cached_tokens: begun.cached_tokens, ..Usage::default() };
+        // Of several prompts each is counted at its end.
+        if self.prompts.len() == 1 {
+            self.usage.prompt_tokens = begun.prompt_tokens;
+            self.usage.cached_tokens = begun.cached_tokens;
+        }
         self.prompt_texts = self.prompts.iter().map(|prompt| text_of(prompt, begun.model.tokenizer())).collect();
         self.prompts = Vec::new();
     }

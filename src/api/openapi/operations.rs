@@ -1,5 +1,6 @@
 //! Every operation: what it is for, and the fields of its body.
 
+use super::{llama_server, ollama};
 use crate::http::Method;
 
 /// A method and a path.
@@ -53,22 +54,27 @@ pub enum Kind {
 
 use Kind::{Any, Flag, List, Number, Object, Text, Whole};
 
-const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, required: false, about }
 }
 
-const fn needed(name: &'static str, kind: Kind, about: &'static str) -> Field {
+pub(super) const fn needed(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, required: true, about }
 }
 
-const fn get(path: &'static str, family: &'static str, summary: &'static str, answer: &'static str) -> Operation {
+pub(super) const fn get(
+    path: &'static str,
+    family: &'static str,
+    summary: &'static str,
+    answer: &'static str,
+) -> Operation {
     Operation { method: Method::Get, path, family, summary, fields: &[], example: None, answer }
 }
 
-const MODEL: Field = field("model", Text, "Its name or alias; the default one if absent.");
+pub(super) const MODEL: Field = field("model", Text, "Its name or alias; the default one if absent.");
 
 /// What the sampler takes, by OpenAI's and llama.cpp's names.
-const SAMPLING: &[Field] = &[
+pub(super) const SAMPLING: &[Field] = &[
     field("temperature", Number, "0 to 2; 0 always takes the most likely token."),
     field("top_p", Number, "Keep the smallest set of tokens whose probabilities add up to this."),
     field("presence_penalty", Number, "-2 to 2, taken from the logits of tokens that were generated before."),
@@ -202,74 +208,12 @@ const MESSAGES: &[Field] = &[
     field("thread", Object, "Not supported."),
 ];
 
-/// What Ollama's two ways to generate share.
-const OLLAMA: &[Field] = &[
-    needed("model", Text, "Its name or alias; `:latest` may be left out or added."),
-    field("stream", Flag, "Send the answer line by line while it is generated: so it is unless this is false."),
-    field("options", Object, "The sampler's parameters, num_predict, stop, seed, num_ctx."),
-    field("truncate", Flag, "Only false: what is too long is refused."),
-    field("shift", Flag, "Only false: what is full is full."),
-    field("keep_alive", Any, "How long the model stays in memory after this: seconds, or 5m; negative: for ever."),
-    field("format", Any, "json, or a JSON schema that the answer follows."),
-    field("think", Any, "Whether the model thinks first: true, false, low, medium, high or max."),
-    field("logprobs", Flag, "Tell each token's log-probability."),
-    field("top_logprobs", Whole, "And those of so many most likely ones, 0 to 20."),
-];
-
-const OLLAMA_CHAT: &[Field] = &[
-    field("messages", List, "The conversation; without one the model is loaded."),
-    field("tools", List, "Functions that the model may call."),
-];
-
-const OLLAMA_GENERATE: &[Field] = &[
-    field("prompt", Text, "What to answer; without one the model is loaded."),
-    field("suffix", Text, "What comes after the answer, for models that can fill in a middle."),
-    field("system", Text, "A message of the system before the prompt."),
-    field("raw", Flag, "Take the prompt as it is, special tokens spelt out."),
-    field("context", List, "Tokens of what was said before, as an answer told them."),
-    field("images", List, "Not supported."),
-    field("template", Text, "Not supported: clients' templates are not run."),
-    field("width", Whole, "Not supported."),
-    field("height", Whole, "Not supported."),
-    field("steps", Whole, "Not supported."),
-];
-
-/// What llama-server's completions take beside a prompt.
-const LLAMA_SERVER: &[Field] = &[
-    MODEL,
-    field("n_predict", Whole, "Tokens of the answer at most; -1: as many as there is room for."),
-    field("max_tokens", Whole, "The same."),
-    field("stop", Any, "A text or up to 16: the answer ends before any of them."),
-    field("ignore_eos", Flag, "Go on past the model's own end."),
-    field("n_probs", Whole, "Tell each token's log-probability, and those of so many most likely ones."),
-    field("json_schema", Any, "A JSON schema that the answer follows."),
-    field("stream", Flag, "Send the answer as events while it is generated."),
-    field("return_tokens", Flag, "Tell token ids beside the text."),
-    field("timings_per_token", Flag, "Tell timings with every piece."),
-    field("response_fields", List, "Only these members of the answer, by name or path."),
-    field("grammar", Text, "Not supported: GBNF."),
-    field("post_sampling_probs", Flag, "Not supported."),
-    field("return_progress", Flag, "Not supported."),
-    field("image_data", List, "Not supported."),
-    field("lora", List, "Not supported."),
-    field("t_max_predict_ms", Whole, "Not supported."),
-    field("n_cmpl", Whole, "Not supported."),
-    field("n_keep", Whole, "Changes nothing: no context is shifted."),
-    field("n_discard", Whole, "Changes nothing: no context is shifted."),
-    field("id_slot", Whole, "Changes nothing: sequences have no places of their own."),
-    field("cache_prompt", Flag, "Changes nothing: prompts that begin alike share their cache anyhow."),
-    field("min_keep", Whole, "Changes nothing."),
-    field("n_indent", Whole, "Changes nothing."),
-];
-
-const PROMPT: Field = needed("prompt", Any, "A text, a list of token ids and texts, or a list of these.");
-
-const fn disk(method: Method, path: &'static str) -> Operation {
-    let summary = "Not done here: models are files that whoever runs the server names.";
-    Operation { method, path, family: "Ollama", summary, fields: &[], example: None, answer: "Never: 501." }
+/// All of them.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    [OPERATIONS, ollama::OPERATIONS, llama_server::OPERATIONS].into_iter().flatten()
 }
 
-pub const OPERATIONS: &[Operation] = &[
+const OPERATIONS: &[Operation] = &[
     get("/health", "Operation", "The server's state in one answer.", "State of all parts, and a few figures."),
     get("/livez", "Operation", "Whether the process answers.", "It does."),
     get("/readyz", "Operation", "Whether new requests can be served.", "They can."),
@@ -353,132 +297,4 @@ pub const OPERATIONS: &[Operation] = &[
         example: Some(r#"{"messages": [{"role": "user", "content": "Hello"}]}"#),
         answer: "{input_tokens}.",
     },
-    Operation {
-        method: Method::Post,
-        path: "/api/chat",
-        family: "Ollama",
-        summary: "Answer a conversation.",
-        fields: &[OLLAMA_CHAT, OLLAMA],
-        example: Some(r#"{"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}"#),
-        answer: "Lines of JSON, or the answer in one.",
-    },
-    Operation {
-        method: Method::Post,
-        path: "/api/generate",
-        family: "Ollama",
-        summary: "Answer a prompt, or fill in a middle.",
-        fields: &[OLLAMA_GENERATE, OLLAMA],
-        example: Some(r#"{"model": "demo", "prompt": "Hello"}"#),
-        answer: "Lines of JSON, or the answer in one.",
-    },
-    get("/api/tags", "Ollama", "All models.", "A list of models."),
-    Operation {
-        method: Method::Post,
-        path: "/api/show",
-        family: "Ollama",
-        summary: "One model: what it is and what it can do.",
-        fields: &[&[
-            field("model", Text, "Its name or alias."),
-            field("name", Text, "The same, as it was called before."),
-            field("verbose", Flag, "Changes nothing."),
-            field("system", Text, "Changes nothing."),
-            field("template", Text, "Changes nothing."),
-            field("options", Object, "Changes nothing."),
-        ]],
-        example: Some(r#"{"model": "demo"}"#),
-        answer: "The model.",
-    },
-    get("/api/ps", "Ollama", "The models in memory.", "A list of models."),
-    get("/api/version", "Ollama", "The version of Ollama whose API this is.", "The version."),
-    disk(Method::Post, "/api/pull"),
-    disk(Method::Post, "/api/push"),
-    disk(Method::Post, "/api/create"),
-    disk(Method::Post, "/api/copy"),
-    disk(Method::Delete, "/api/delete"),
-    disk(Method::Post, "/api/blobs/{digest}"),
-    Operation {
-        method: Method::Post,
-        path: "/completion",
-        family: "llama-server",
-        summary: "Continue prompts.",
-        fields: &[&[PROMPT], LLAMA_SERVER, SAMPLING],
-        example: Some(r#"{"prompt": "Once upon a time", "n_predict": 16}"#),
-        answer: "The answer, or a list of them, or pieces as events.",
-    },
-    Operation {
-        method: Method::Post,
-        path: "/completions",
-        family: "llama-server",
-        summary: "The same, under its old name.",
-        fields: &[&[PROMPT], LLAMA_SERVER, SAMPLING],
-        example: Some(r#"{"prompt": "Once upon a time", "n_predict": 16}"#),
-        answer: "The answer, or a list of them, or pieces as events.",
-    },
-    Operation {
-        method: Method::Post,
-        path: "/infill",
-        family: "llama-server",
-        summary: "Write what stands between two texts, by models that can fill in a middle.",
-        fields: &[
-            &[
-                needed("input_prefix", Text, "The text before."),
-                needed("input_suffix", Text, "The text after."),
-                field("prompt", Any, "Goes after the text before."),
-                field("input_extra", List, "Not supported."),
-            ],
-            LLAMA_SERVER,
-            SAMPLING,
-        ],
-        example: Some(r#"{"input_prefix": "fn add(a: i32, b: i32) ", "input_suffix": "}", "n_predict": 16}"#),
-        answer: "As of /completion.",
-    },
-    Operation {
-        method: Method::Post,
-        path: "/tokenize",
-        family: "llama-server",
-        summary: "Text to token ids.",
-        fields: &[&[
-            field("content", Any, "A text, or a list of texts and token ids."),
-            field("add_special", Flag, "With the model's own special tokens, as a prompt has them."),
-            field(
-                "parse_special",
-                Flag,
-                "Whether the spelling of a special token means it: so it is unless this is false.",
-            ),
-            field("with_pieces", Flag, "Tell each token's text as well."),
-            MODEL,
-        ]],
-        example: Some(r#"{"content": "Hello"}"#),
-        answer: "The tokens.",
-    },
-    Operation {
-        method: Method::Post,
-        path: "/detokenize",
-        family: "llama-server",
-        summary: "Token ids to text.",
-        fields: &[&[field("tokens", List, "Token ids."), MODEL]],
-        example: Some(r#"{"tokens": [72, 105]}"#),
-        answer: "The text.",
-    },
-    Operation {
-        method: Method::Post,
-        path: "/apply-template",
-        family: "llama-server",
-        summary: "A conversation as the model's chat template writes it.",
-        fields: &[&[
-            needed("messages", List, "The conversation."),
-            field("tools", List, "Functions that the model may call."),
-            field("tool_choice", Any, "none, auto, required, or the function to call."),
-            field("parallel_tool_calls", Flag, "Whether there may be several calls."),
-            field("chat_template_kwargs", Object, "Further variables of the template."),
-            field("add_generation_prompt", Flag, "Only true."),
-            MODEL,
-        ]],
-        example: Some(r#"{"messages": [{"role": "user", "content": "Hello"}]}"#),
-        answer: "The prompt.",
-    },
-    get("/props", "llama-server", "A model's properties, and what is meant without parameters.", "The properties."),
-    get("/slots", "llama-server", "The places for sequences.", "A list of places."),
-    get("/models", "llama-server", "All models, as /v1/models.", "A list of models."),
-    get("/v1/health", "llama-server", "The same as /health.", "State of all parts, and a few figures."),
 ];
