@@ -21,6 +21,8 @@ pub struct Ask {
     /// The model's name; `None`: the one that is meant where none is named.
     pub model: Option<String>,
     pub input: Input,
+    /// The field that the input came in, where it has not its usual name.
+    pub param: Option<&'static str>,
     /// How to generate; its prompt is empty until `input` has been written out.
     pub request: GenerateRequest,
     /// Answers to each prompt.
@@ -101,6 +103,7 @@ impl Ask {
         Self {
             model: None,
             input,
+            param: None,
             request: GenerateRequest::new(Prompt::Tokens(Vec::new())),
             choices: 1,
             format: None,
@@ -121,11 +124,17 @@ impl Ask {
         }
     }
 
+    /// The field that the input came in.
+    pub fn param(&self) -> &'static str {
+        self.param.unwrap_or(self.input.param())
+    }
+
     /// The one request that it comes to, where it asks for one answer without tools or a format.
     pub fn into_request(self, model: &dyn Backend) -> Result<GenerateRequest, ApiError> {
+        let param = self.param();
         let prompt = match self.input {
             Input::Prompts(prompts) => prompts.into_iter().next().unwrap_or(Prompt::Tokens(Vec::new())),
-            Input::Chat(chat) => prompt(&chat, model)?,
+            Input::Chat(chat) => prompt(&chat, model, param)?,
         };
         Ok(GenerateRequest { prompt, ..self.request })
     }
@@ -168,22 +177,21 @@ impl Input {
 }
 
 /// The prompt for a conversation: what the model's template makes of it, or its texts where that will do.
-pub fn prompt(chat: &Chat, model: &dyn Backend) -> Result<Prompt, ApiError> {
+pub fn prompt(chat: &Chat, model: &dyn Backend, param: &'static str) -> Result<Prompt, ApiError> {
     if chat.plain && model.template().is_none() {
         let texts: Vec<&str> = chat.messages.iter().filter_map(|message| message["content"].as_str()).collect();
         return Ok(Prompt::Text(texts.join("\n\n")));
     }
-    render(chat, model).map(Prompt::Rendered)
+    render(chat, model, param).map(Prompt::Rendered)
 }
 
-/// A conversation as the model's template writes it.
-pub fn render(chat: &Chat, model: &dyn Backend) -> Result<String, ApiError> {
+/// A conversation, which came in the field `param`, as the model's template writes it.
+pub fn render(chat: &Chat, model: &dyn Backend, param: &'static str) -> Result<String, ApiError> {
     model.render(chat).map_err(|error| match error {
-        RenderError::Refused(why) => ApiError::field("messages", why),
+        RenderError::Refused(why) => ApiError::field(param, why),
         RenderError::NoTools => ApiError::field("tools", "this model's chat template knows no tools"),
-        RenderError::NoTemplate => ApiError::field(
-            "messages",
-            "the model has no chat template; send a prompt, or set `template` for the model",
-        ),
+        RenderError::NoTemplate => {
+            ApiError::field(param, "the model has no chat template; send a prompt, or set `template` for the model")
+        }
     })
 }

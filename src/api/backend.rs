@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::engine::{
     dialect::{Dialect, ThoughtTokens},
-    encoder::Encoder,
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     grammar::{Grammar, GrammarError, GrammarSource},
     request::{GenerateRequest, Prompt, Sink},
@@ -24,14 +24,15 @@ pub trait Backend: Send + Sync + 'static {
     /// What it is.
     fn info(&self) -> &ModelInfo;
 
-    /// The encoder that it is, if it turns texts into vectors or scores instead of generating. A handle to it does not keep
-    /// the model in memory, as one to this does.
-    fn encoder(&self) -> Option<&Encoder> {
-        None
-    }
+    /// What it makes of texts.
+    fn makes(&self) -> Makes;
 
     /// Starts a generation. Whatever becomes of it, a refusal included, is told to `sink`.
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>);
+
+    /// Has inputs encoded; never waits. `done` is told the end, a refusal included; it is dropped untold if `left` says that
+    /// nobody waits any more.
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done);
 
     /// Token ids of a text, with the model's own special tokens around it if `add_special`.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError>;
@@ -65,6 +66,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Counters, read without waiting for anything.
     fn snapshot(&self) -> Snapshot;
+}
+
+/// What a model makes of texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Makes {
+    /// More text; and vectors of this width, if it can.
+    Text { width: Option<usize> },
+    /// A vector of each.
+    Vectors { width: usize },
+    /// A number for each pair: how well they go together.
+    Scores,
 }
 
 /// What is told of a model.

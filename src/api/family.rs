@@ -32,7 +32,7 @@ impl Family {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match path {
             _ if under("/v1/messages") => Self::Anthropic,
-            _ if under("/v1") => Self::OpenAi,
+            _ if under("/v1") || path == "/rerank" => Self::OpenAi,
             _ if under("/api") => Self::Ollama,
             _ if LLAMA_SERVER.iter().any(|prefix| under(prefix)) => Self::LlamaServer,
             _ => Self::Native,
@@ -143,6 +143,7 @@ mod tests {
             ("/generate", Family::Native),
             ("/v1/chat/completions", Family::OpenAi),
             ("/v1/nothing", Family::OpenAi),
+            ("/rerank", Family::OpenAi),
             ("/v1x", Family::Native),
             ("/v1/messages", Family::Anthropic),
             ("/v1/messages/count_tokens", Family::Anthropic),

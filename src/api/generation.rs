@@ -13,7 +13,6 @@ use std::sync::Arc;
 use crate::{
     engine::{
         dialect::{Reader, ToolChoice},
-        error::RequestError,
         grammar::Grammar,
         request::{GenerateRequest, Prompt, Thinking},
     },
@@ -23,7 +22,7 @@ use crate::{
 use super::{
     answer::{ChoiceSink, Delivery, Mode, Reading, Setting, Wire},
     ask::{Ask, Chat, Format, Input, Suffix, ThoughtsWanted, prompt},
-    backend::Backend,
+    backend::{Backend, Makes},
     error::ApiError,
     family::Family,
     metrics::Endpoint,
@@ -50,7 +49,7 @@ pub fn start(
     let setting = Setting {
         mode,
         family: Family::of(request.path()),
-        param: ask.input.param(),
+        param: ask.param(),
         endpoint: Endpoint::of(request),
         metrics: Arc::clone(&api.metrics),
         ping_interval: api.settings.ping_interval,
@@ -78,9 +77,11 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
     if delivery.is_abandoned() {
         return Ok(());
     }
-    if model.encoder().is_some() {
-        return Err(ApiError::unsupported("model", "this model turns texts into vectors and generates none"));
+    if !matches!(model.makes(), Makes::Text { .. }) {
+        let message = format!("{} makes embeddings, not text", model.name());
+        return Err(ApiError::unsupported("model", message));
     }
+    let param = ask.param();
     let Ask { input, mut request, choices, format, thoughts, suffix, context, tells_prompts, .. } = ask;
     let (mut prompts, how, format) = match input {
         Input::Prompts(prompts) => {
@@ -94,7 +95,7 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
             if let (Some(param), None) = (thoughts.needed, model.thought_tokens()) {
                 return Err(ApiError::unsupported(param, "this model writes no thoughts"));
             }
-            let prompt = prompt(&chat, &*model)?;
+            let prompt = prompt(&chat, &*model, param)?;
             let format = format.or_else(|| forced_calls(&chat, &*model));
             let how = How::of(&chat, &prompt, thoughts, &*model);
             (vec![prompt], how, format)
@@ -201,11 +202,6 @@ struct Submission {
 impl Submission {
     fn submit(self, grammar: Option<Grammar>) {
         let Self { model, prompts, choices, how, mut request, delivery } = self;
-        // What it has waited for its model counts.
-        request.queue_timeout = request.queue_timeout.saturating_sub(delivery.age());
-        if request.queue_timeout.is_zero() {
-            return delivery.fail(RequestError::QueueTimeout.into());
-        }
         request.grammar = grammar;
         if let How::Dialect { visible, thinking, .. } = &how {
             request.visible.clone_from(visible);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::http::{Method, Reply, Request};
 
-use super::{anthropic, error::ApiError, health, llama_server, metrics, native, ollama, openai, openapi, state::Api};
+use super::{
+    anthropic, error::ApiError, health, llama_server, metrics, native, ollama, openai, openapi, rerank, state::Api,
+};
 
 /// Answers a request, now or later. An error is written down as the API of its path does.
 pub type Handler = fn(&Arc<Api>, &Request<'_>) -> Result<Reply, ApiError>;
@@ -33,12 +35,23 @@ pub const ROUTES: &[Route] = &[
     get("/v1/models/{*id}", openai::model),
     post("/v1/chat/completions", openai::chat),
     post("/v1/completions", openai::completions),
+    post("/v1/embeddings", openai::embeddings),
+    post("/v1/responses", openai::create_response),
+    get("/v1/responses/{id}", openai::response),
+    delete("/v1/responses/{id}", openai::delete_response),
+    get("/v1/responses/{id}/input_items", openai::response_input),
+    post("/v1/responses/{id}/cancel", openai::cancel_response),
+    // Jina's and Cohere's
+    post("/v1/rerank", rerank::rerank),
+    post("/rerank", rerank::rerank),
     // Anthropic's
     post("/v1/messages", anthropic::messages),
     post("/v1/messages/count_tokens", anthropic::count_tokens),
     // Ollama's
     post("/api/chat", ollama::chat),
     post("/api/generate", ollama::generate),
+    post("/api/embed", ollama::embed),
+    post("/api/embeddings", ollama::embeddings),
     get("/api/tags", ollama::tags),
     post("/api/show", ollama::show),
     get("/api/ps", ollama::ps),

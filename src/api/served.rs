@@ -6,6 +6,7 @@ use crate::engine::{
     Engine,
     chat_template::{ChatTemplate, Conversation, Ending},
     dialect::{Dialect, ThoughtTokens, ToolChoice},
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
     request::{GenerateRequest, Prompt, Sink},
@@ -14,7 +15,7 @@ use crate::engine::{
 
 use super::{
     ask::Chat,
-    backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+    backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
@@ -52,8 +53,16 @@ impl Backend for Served {
         &self.info
     }
 
+    fn makes(&self) -> Makes {
+        Makes::Text { width: self.engine.hidden() }
+    }
+
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
         self.engine.submit(request, sink);
+    }
+
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        self.engine.embed(request, left, done);
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {

@@ -13,6 +13,7 @@ pub mod config;
 pub mod detokenizer;
 pub mod device;
 pub mod dialect;
+mod embedding;
 pub mod encoder;
 pub mod error;
 mod executor;

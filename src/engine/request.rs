@@ -378,4 +378,6 @@ pub enum Flow {
 pub trait Sink: Send {
     fn flow(&self) -> Flow;
     fn on_event(&mut self, event: Event);
+    /// The vector of a prompt that is embedded, told before the end.
+    fn on_vector(&mut self, _vector: Vec<f32>) {}
 }

@@ -134,11 +134,6 @@ impl Delivery {
         self.lock().prompts = prompts;
     }
 
-    /// Since the request came.
-    pub fn age(&self) -> Duration {
-        self.received.elapsed()
-    }
-
     /// Nobody waits for it any more.
     pub fn is_abandoned(&self) -> bool {
         match &self.lock().state {
@@ -183,13 +178,14 @@ impl Delivery {
         let metrics = &self.setting.metrics;
         match news {
             News::Started { prompt_tokens, cached_tokens, scored } => {
+                inner.wire.under_way();
                 if let (Some(prompt), Some(model)) = (scored, inner.model.clone())
                     && let Some(choice) = inner.choices.get_mut(choice)
                 {
                     choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
                 }
                 // Prompts count once, by their first choice.
-                if choice % inner.per_prompt == 0 {
+                if choice.is_multiple_of(inner.per_prompt) {
                     inner.prompt_tokens += prompt_tokens;
                     inner.cached_tokens += cached_tokens;
                 }
@@ -222,6 +218,7 @@ impl Delivery {
         inner.model = None;
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
+                inner.wire.refused(&error);
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
                 responder.send(self.setting.family.refuse(&error));
             }

@@ -40,6 +40,6 @@ pub fn apply_template(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, Ap
     let bytes = input.bytes();
     Ok(api.text_work(request, model.as_deref(), bytes, move |model| {
         let Input::Chat(chat) = &input else { return Err(ApiError::field("messages", "missing")) };
-        Ok(reply::json(Status::OK, &json!({ "prompt": render(chat, model)? })))
+        Ok(reply::json(Status::OK, &json!({ "prompt": render(chat, model, "messages")? })))
     }))
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::{
     api::{
+        answer::Mode,
         ask::{Ask, Chat, Input},
         error::ApiError,
         fields::Fields,
@@ -18,25 +19,25 @@ use crate::{
 
 use super::{
     messages,
-    request::Common,
+    request::{self, Terms},
     wire::{OllamaWire, Shape},
 };
 
 /// Answers a conversation; without one the model is loaded or unloaded.
 pub fn chat(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
-    let (ask, common) = parse(request.body(), api)?;
-    let model = common.find(api)?;
+    let (ask, terms, mode) = parse(request.body(), api)?;
+    let model = terms.find(api)?;
     let Input::Chat(Chat { messages, .. }) = &ask.input else { return Err(ApiError::field("messages", "missing")) };
     if messages.is_empty() {
-        return common.load(api, request, &model, ("message", json!({ "role": "assistant", "content": "" })));
+        return terms.load(api, request, &model, ("message", json!({ "role": "assistant", "content": "" })));
     }
     let ask = Ask { model: Some(model.name.clone()), ..ask };
     let id = RequestId::fresh();
-    let wire = OllamaWire::new(Shape::Chat, &common.model, &ask, &id);
-    common.answer(api, &model, || generation::start(api, request, &id, ask, common.mode, wire))
+    let wire = OllamaWire::new(Shape::Chat, &terms.model, &ask, &id);
+    terms.answer(api, &model, || generation::start(api, request, &id, ask, mode, wire))
 }
 
-fn parse(body: &[u8], api: &Api) -> Result<(Ask, Common), ApiError> {
+fn parse(body: &[u8], api: &Api) -> Result<(Ask, Terms, Mode), ApiError> {
     let mut fields = Fields::parse(body)?;
     let mut chat = Chat { parallel: true, plain: true, ..Chat::default() };
     if let Some(messages) = fields.take("messages") {
@@ -49,8 +50,8 @@ fn parse(body: &[u8], api: &Api) -> Result<(Ask, Common), ApiError> {
     let goes_on = |last: &serde_json::Value| last["role"] == "assistant" && last.get("tool_calls").is_none();
     chat.continues = chat.messages.last().is_some_and(goes_on);
     let mut ask = Ask::new(Input::Prompts(Vec::new()));
-    let common = Common::read(&mut fields, &mut ask, &mut chat.variables, api.settings.queue_timeout)?;
+    let (terms, mode) = request::read(&mut fields, &mut ask, &mut chat.variables, api.settings.queue_timeout)?;
     fields.finish()?;
     ask.input = Input::Chat(chat);
-    Ok((ask, common))
+    Ok((ask, terms, mode))
 }

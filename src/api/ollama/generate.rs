@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
+        answer::Mode,
         ask::{Ask, Chat, Input, Suffix},
         error::ApiError,
         fields::Fields,
@@ -19,28 +20,28 @@ use crate::{
 
 use super::{
     messages,
-    request::Common,
+    request::{self, Terms},
     wire::{OllamaWire, Shape},
 };
 
 /// Continues a prompt, or answers it as a user's message; without one the model is loaded or unloaded.
 pub fn generate(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
-    let (ask, common) = parse(request.body(), api)?;
-    let model = common.find(api)?;
-    let Some(ask) = ask else { return common.load(api, request, &model, ("response", "".into())) };
+    let (ask, terms, mode) = parse(request.body(), api)?;
+    let model = terms.find(api)?;
+    let Some(ask) = ask else { return terms.load(api, request, &model, ("response", "".into())) };
     let ask = Ask { model: Some(model.name.clone()), ..ask };
     let id = RequestId::fresh();
-    let wire = OllamaWire::new(Shape::Generate, &common.model, &ask, &id);
-    common.answer(api, &model, || generation::start(api, request, &id, ask, common.mode, wire))
+    let wire = OllamaWire::new(Shape::Generate, &terms.model, &ask, &id);
+    terms.answer(api, &model, || generation::start(api, request, &id, ask, mode, wire))
 }
 
 /// `None`: there is no prompt.
-fn parse(body: &[u8], api: &Api) -> Result<(Option<Ask>, Common), ApiError> {
+fn parse(body: &[u8], api: &Api) -> Result<(Option<Ask>, Terms, Mode), ApiError> {
     let mut fields = Fields::parse(body)?;
     let mut ask = Ask::new(Input::Prompts(Vec::new()));
     let mut variables = Map::new();
     let prompt = fields.text("prompt")?.unwrap_or_default();
-    let common = Common::read(&mut fields, &mut ask, &mut variables, api.settings.queue_timeout)?;
+    let (terms, mode) = request::read(&mut fields, &mut ask, &mut variables, api.settings.queue_timeout)?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (suffix, system) = (given(fields.text("suffix")?), given(fields.text("system")?));
     let raw = fields.flag("raw")?.unwrap_or(false);
@@ -68,7 +69,7 @@ fn parse(body: &[u8], api: &Api) -> Result<(Option<Ask>, Common), ApiError> {
     }
     fields.finish()?;
     if prompt.is_empty() && suffix.is_none() {
-        return Ok((None, common));
+        return Ok((None, terms, mode));
     }
     ask.input = match (raw, suffix) {
         (true, _) => Input::Prompts(vec![Prompt::Marked(prompt)]),
@@ -79,7 +80,7 @@ fn parse(body: &[u8], api: &Api) -> Result<(Option<Ask>, Common), ApiError> {
         (false, None) => Input::Chat(turn(system, prompt, variables)),
     };
     (ask.context, ask.tells_prompts) = (context, !raw);
-    Ok((Some(ask), common))
+    Ok((Some(ask), terms, mode))
 }
 
 /// The prompt as a user's message.

@@ -2,6 +2,7 @@
 //! (pull, create, copy, …) is not done here, and says so.
 
 mod chat;
+mod embed;
 mod generate;
 mod keep_alive;
 mod messages;
@@ -13,5 +14,6 @@ mod time;
 mod wire;
 
 pub use chat::chat;
+pub use embed::{embed, embeddings};
 pub use generate::generate;
 pub use models::{ps, show, tags, unsupported, version};

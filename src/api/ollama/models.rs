@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
+        backend::Makes,
         error::ApiError,
         fields::Fields,
         models::{Kind, ModelState, ModelStatus},
@@ -73,9 +74,12 @@ pub fn show(api: &Arc<Api>, request: &Request<'_>) -> Result<Reply, ApiError> {
     info.insert(format!("{arch}.context_length"), model.facts.context.into());
     let mut capabilities = match model.facts.kind {
         Kind::Decoder => vec!["completion"],
-        _ => vec!["embedding"],
+        Kind::Encoder => vec!["embedding"],
     };
     let template = backend.as_ref().and_then(|backend| backend.template()).unwrap_or_default();
+    if backend.as_ref().is_some_and(|backend| matches!(backend.makes(), Makes::Text { width: Some(_) })) {
+        capabilities.push("embedding");
+    }
     if let Some(backend) = &backend {
         info.insert("tokenizer.ggml.tokens".into(), json!([]));
         info.insert(format!("{arch}.vocab_size"), backend.tokenizer().vocabulary().into());

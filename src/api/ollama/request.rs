@@ -1,6 +1,9 @@
-//! The fields that chat and generate share.
+//! The fields that chat, generate and embed share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -8,13 +11,14 @@ use crate::{
     api::{
         answer::Mode,
         ask::{Ask, Format, ThoughtsWanted},
+        backend::Backend,
         error::ApiError,
         fields::{Fields, kind},
         models::ModelStatus,
         reply,
         state::Api,
     },
-    engine::grammar::GrammarSource,
+    engine::{grammar::GrammarSource, request::GenerateRequest},
     http::{Reply, Request, Status},
 };
 
@@ -23,49 +27,55 @@ use super::{keep_alive::KeepAlive, names, options, time};
 /// Most likely tokens that are told with each.
 const TOP_LOGPROBS_MAX: i64 = 20;
 
-/// How an answer is to be told, and what becomes of its model.
-pub struct Common {
-    /// The model's name as the client writes it.
+/// The model that is asked, and what becomes of it.
+pub struct Terms {
+    /// Its name as the client writes it.
     pub model: String,
-    pub mode: Mode,
     keep_alive: Option<KeepAlive>,
     /// The context that the client counts on, in tokens.
     context: Option<usize>,
-    ignored: Vec<&'static str>,
+    pub ignored: Vec<&'static str>,
 }
 
-impl Common {
-    /// Reads what both have into `ask` and the template's `variables`. `queue_timeout` is the server's.
-    pub fn read(
-        fields: &mut Fields,
-        ask: &mut Ask,
-        variables: &mut Map<String, Value>,
-        queue_timeout: Duration,
-    ) -> Result<Self, ApiError> {
-        let model = fields.text("model")?.filter(|name| !name.is_empty());
-        let stream = fields.flag("stream")?.unwrap_or(true);
-        ask.request.queue_timeout = queue_timeout;
-        let options = options::read(fields, &mut ask.request)?;
-        let mut ignored = options.ignored;
-        // A prompt that is too long is refused, and nothing of it is forgotten while the answer grows.
-        for name in ["truncate", "shift"] {
-            if fields.flag(name)? == Some(true) {
-                ignored.push(name);
-            }
+/// Reads what chat and generate share into `ask` and the template's `variables`; gives how the answer is to be told, too.
+/// `queue_timeout` is the server's.
+pub fn read(
+    fields: &mut Fields,
+    ask: &mut Ask,
+    variables: &mut Map<String, Value>,
+    queue_timeout: Duration,
+) -> Result<(Terms, Mode), ApiError> {
+    let stream = fields.flag("stream")?.unwrap_or(true);
+    ask.request.queue_timeout = queue_timeout;
+    let mut terms = Terms::read(fields, &mut ask.request)?;
+    // A prompt that is too long is refused, and nothing of it is forgotten while the answer grows.
+    for name in ["truncate", "shift"] {
+        if fields.flag(name)? == Some(true) {
+            terms.ignored.push(name);
         }
+    }
+    ask.format = read_format(fields)?;
+    ask.thoughts = read_think(fields, variables)?;
+    let wanted = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?.unwrap_or(0);
+    ask.request.logprobs = wanted.then_some(top as usize);
+    Ok((terms, if stream { Mode::Stream } else { Mode::Whole }))
+}
+
+impl Terms {
+    /// Reads `model`, `options`, which go into `request`, and `keep_alive`.
+    pub fn read(fields: &mut Fields, request: &mut GenerateRequest) -> Result<Self, ApiError> {
+        let options = options::read(fields, request)?;
         let keep_alive = KeepAlive::read(fields)?;
-        ask.format = read_format(fields)?;
-        ask.thoughts = read_think(fields, variables)?;
-        let wanted = fields.flag("logprobs")?.unwrap_or(false);
-        let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?.unwrap_or(0);
-        ask.request.logprobs = wanted.then_some(top as usize);
-        let Some(model) = model else { return fields.missing("model", "the model's name") };
-        let mode = if stream { Mode::Stream } else { Mode::Whole };
-        Ok(Self { model, mode, keep_alive, context: options.context, ignored })
+        let model = fields.text("model")?.unwrap_or_default();
+        Ok(Self { model, keep_alive, context: options.context, ignored: options.ignored })
     }
 
     /// Finds the model, by the name that it has here.
     pub fn find(&self, api: &Api) -> Result<ModelStatus, ApiError> {
+        if self.model.is_empty() {
+            return Err(ApiError::field("model", "missing: the model's name"));
+        }
         let status = names::resolve(api, &self.model)?;
         let served = status.info.as_ref().map_or(status.facts.context, |info| info.context);
         match self.context {
@@ -105,7 +115,7 @@ impl Common {
         empty: (&str, Value),
     ) -> Result<Reply, ApiError> {
         let unload = self.keep_alive == Some(KeepAlive::Unload);
-        let mut answer = json!({ "model": self.model, "created_at": time::rfc3339(std::time::SystemTime::now()) });
+        let mut answer = json!({ "model": self.model, "created_at": time::rfc3339(SystemTime::now()) });
         answer[empty.0] = empty.1;
         answer["done"] = true.into();
         answer["done_reason"] = if unload { "unload" } else { "load" }.into();
@@ -113,7 +123,7 @@ impl Common {
             api.models().unload(&model.name)?;
             return Ok(reply::json(Status::OK, &answer));
         }
-        let loaded = move |_: &dyn crate::api::Backend| Ok(reply::json(Status::OK, &answer));
+        let loaded = move |_: &dyn Backend| Ok(reply::json(Status::OK, &answer));
         self.answer(api, model, || Ok(api.text_work(request, Some(&model.name), 0, loaded)))
     }
 }

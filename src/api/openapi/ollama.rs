@@ -7,14 +7,18 @@ use super::operations::{
 };
 use crate::http::Method;
 
+/// The model, and what becomes of it.
+const TERMS: &[Field] = &[
+    needed("model", Text, "Its name or alias; `:latest` may be left out or added."),
+    field("options", Object, "The sampler's parameters, num_predict, stop, seed, num_ctx."),
+    field("keep_alive", Any, "How long the model stays in memory after this: seconds, or 5m; negative: for ever."),
+];
+
 /// What Ollama's two ways to generate share.
 const OLLAMA: &[Field] = &[
-    needed("model", Text, "Its name or alias; `:latest` may be left out or added."),
     field("stream", Flag, "Send the answer line by line while it is generated: so it is unless this is false."),
-    field("options", Object, "The sampler's parameters, num_predict, stop, seed, num_ctx."),
     field("truncate", Flag, "Only false: what is too long is refused."),
     field("shift", Flag, "Only false: what is full is full."),
-    field("keep_alive", Any, "How long the model stays in memory after this: seconds, or 5m; negative: for ever."),
     field("format", Any, "json, or a JSON schema that the answer follows."),
     field("think", Any, "Whether the model thinks first: true, false, low, medium, high or max."),
     field("logprobs", Flag, "Tell each token's log-probability."),
@@ -50,7 +54,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/chat",
         family: "Ollama",
         summary: "Answer a conversation.",
-        fields: &[OLLAMA_CHAT, OLLAMA],
+        fields: &[OLLAMA_CHAT, OLLAMA, TERMS],
         example: Some(r#"{"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}"#),
         answer: "Lines of JSON, or the answer in one.",
     },
@@ -59,9 +63,34 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/generate",
         family: "Ollama",
         summary: "Answer a prompt, or fill in a middle.",
-        fields: &[OLLAMA_GENERATE, OLLAMA],
+        fields: &[OLLAMA_GENERATE, OLLAMA, TERMS],
         example: Some(r#"{"model": "demo", "prompt": "Hello"}"#),
         answer: "Lines of JSON, or the answer in one.",
+    },
+    Operation {
+        method: Method::Post,
+        path: "/api/embed",
+        family: "Ollama",
+        summary: "Texts to vectors.",
+        fields: &[
+            &[
+                field("input", Any, "A text, or a list of texts; without any the model is loaded."),
+                field("truncate", Flag, "Cut texts that are too long: so it is unless this is false."),
+                field("dimensions", Whole, "So many of each vector."),
+            ],
+            TERMS,
+        ],
+        example: Some(r#"{"model": "minilm", "input": "Hello"}"#),
+        answer: "A vector for each text.",
+    },
+    Operation {
+        method: Method::Post,
+        path: "/api/embeddings",
+        family: "Ollama",
+        summary: "A text to a vector, as it was done before.",
+        fields: &[&[field("prompt", Text, "The text; without one the model is loaded.")], TERMS],
+        example: Some(r#"{"model": "minilm", "prompt": "Hello"}"#),
+        answer: "The vector.",
     },
     get("/api/tags", "Ollama", "All models.", "A list of models."),
     Operation {

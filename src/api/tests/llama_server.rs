@@ -160,7 +160,7 @@ fn refusals_are_llama_servers() {
     check(&it, COMPLETION, r#"{"prompt":"a","post_sampling_probs":true}"#, invalid, "post_sampling_probs: ");
     check(&it, COMPLETION, r#"{"prompt":"a","return_progress":true}"#, invalid, "return_progress: ");
     check(&it, COMPLETION, r#"{"prompt":"a","samplers":["magic"]}"#, invalid, "samplers[0]: ");
-    check(&it, COMPLETION, r#"{"prompt":"a","tempature":1}"#, invalid, "tempature: unknown field; did you mean");
+    check(&it, COMPLETION, r#"{"prompt":"a","temperatur":1}"#, invalid, "temperatur: unknown field; did you mean");
     check(&it, COMPLETION, r#"{"prompt":"a","json_schema":[]}"#, invalid, "json_schema: ");
     check(&it, "/tokenize", r#"{"content":1}"#, invalid, "content: ");
     check(&it, "/detokenize", r#"{"tokens":[1,999]}"#, invalid, "tokens[1]: ");

@@ -1,9 +1,12 @@
 //! The routes with a toy in the engine's place and no socket.
 
 pub mod anthropic;
+mod embeddings;
 mod llama_server;
 mod ollama;
 mod openai;
+mod rerank;
+mod responses;
 pub mod toy;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};

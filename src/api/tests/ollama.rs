@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::toy::{Echo, Fixture, body};
 use crate::{
+    api::Makes,
     engine::request::Prompt,
     http::{Method, Reply, Request},
 };
@@ -87,7 +88,7 @@ fn thoughts_and_calls_are_told_apart() {
     assert!(ids.iter().filter(|id| id.is_string()).count() == 2, "each call is told once: {ids:?}");
 
     // Cut in its arguments, a call is none.
-    let cut = chat(CALLS, json!({"stream": false, "tools": tools(), "options": {"num_predict": 75}}));
+    let cut = chat(CALLS, json!({"stream": false, "tools": tools(), "options": {"num_predict": 65}}));
     let cut = body(&it.post(CHAT, &cut));
     assert!(cut["message"].get("tool_calls").is_none(), "{cut}");
     check_account(&cut, "length");
@@ -245,6 +246,37 @@ fn refusals_say_what_is_wrong() {
     check(&it, GENERATE, &ask(json!({"prompt": "a", "context": [-1]})), "context[0]: ");
     check(&it, GENERATE, &ask(json!({"prompt": 1})), "prompt: ");
     check(&it, "/api/show", "{}", "model: ");
+}
+
+#[test]
+fn texts_become_vectors() {
+    let it = Fixture::making(Makes::Vectors { width: 4 });
+    let embed = |more: Value| body(&it.post("/api/embed", &ask(more)));
+    let (a, bc) = (json!([1.0, 97.0, 1.0, 1.0]), json!([2.0, 98.0, 1.0, 1.0]));
+    let answer = embed(json!({"input": "a"}));
+    assert_eq!((&answer["model"], &answer["embeddings"]), (&json!("echo"), &json!([a])));
+    assert_eq!((&answer["prompt_eval_count"], answer["total_duration"].is_u64()), (&json!(1), true));
+    assert_eq!(embed(json!({"input": ["a", "bc"], "model": "echo:latest"}))["embeddings"], json!([a, bc]));
+    assert_eq!(embed(json!({"input": "a", "dimensions": 2}))["embeddings"][0].as_array().unwrap().len(), 2);
+    for nothing in [json!({}), json!({"input": ""}), json!({"input": []})] {
+        assert_eq!(embed(nothing)["embeddings"], json!([]));
+    }
+    let old = |more: Value| body(&it.post("/api/embeddings", &ask(more)));
+    assert_eq!((old(json!({"prompt": "a"})), old(json!({}))), (json!({"embedding": a}), json!({"embedding": []})));
+
+    let decoder = Fixture::new();
+    for (it, more, begins) in [
+        (&it, json!({"input": 1}), "input: "),
+        (&it, json!({"input": ["a", 1]}), "input[1]: "),
+        (&it, json!({"input": "a", "dimensions": 5}), "dimensions: "),
+        (&it, json!({"input": "a", "options": {"x": 1}}), "options.x: "),
+        (&decoder, json!({"input": "a"}), "model: "),
+    ] {
+        let reply = it.post("/api/embed", &ask(more));
+        let error = body(&reply)["error"].as_str().unwrap().to_owned();
+        assert_eq!((reply.status().code(), error.starts_with(begins)), (400, true), "{error}");
+    }
+    assert_eq!(it.post(CHAT, &chat("a", json!({}))).status().code(), 400);
 }
 
 /// Every numeric field, every odd value: an error that names the field, or an answer.

@@ -99,9 +99,9 @@ fn a_streamed_chat_ends_with_usage_if_asked() {
         before.iter().all(|chunk| chunk["usage"] == Value::Null && chunk.as_object().unwrap().contains_key("usage"))
     );
     for index in 0..2 {
-        let of = before.iter().map(|chunk| &chunk["choices"][0]).filter(|choice| choice["index"] == index);
+        let mut of = before.iter().map(|chunk| &chunk["choices"][0]).filter(|choice| choice["index"] == index);
         let text: String = of.clone().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
-        assert_eq!((text.as_str(), &of.last().unwrap()["finish_reason"]), ("Hey", &json!("stop")));
+        assert_eq!((text.as_str(), &of.next_back().unwrap()["finish_reason"]), ("Hey", &json!("stop")));
     }
     let without = events(&it.post(CHAT, &chat("Hey", json!({"stream": true}))));
     assert!(without.iter().all(|chunk| !chunk.contains("usage")));

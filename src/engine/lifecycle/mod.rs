@@ -1,5 +1,6 @@
 //! Tests of the whole engine, from submission to the last event.
 
+mod embedding;
 mod reuse;
 mod scores;
 mod stage;
