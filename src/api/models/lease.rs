@@ -15,7 +15,7 @@ use crate::{
         dialect::{Dialect, ThoughtTokens},
         error::RequestError,
         grammar::GrammarSource,
-        request::{Event, Flow, GenerateRequest, Sink},
+        request::{Event, Flow, GenerateRequest, Prompt, Sink},
     },
 };
 
@@ -66,6 +66,10 @@ impl Backend for Lease {
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         self.backend.encode(text, add_special)
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        self.backend.tokenize(prompt)
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
