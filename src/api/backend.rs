@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use crate::engine::{
     dialect::{Dialect, ThoughtTokens},
+    encoder::Encoder,
     error::RequestError,
     grammar::{Grammar, GrammarError, GrammarSource},
     request::{GenerateRequest, Prompt, Sink},
@@ -21,6 +22,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What it is.
     fn info(&self) -> &ModelInfo;
+
+    /// The encoder that it is, if it turns texts into vectors or scores instead of generating. A handle to it does not keep
+    /// the model in memory, as one to this does.
+    fn encoder(&self) -> Option<&Encoder> {
+        None
+    }
 
     /// Starts a generation. Whatever becomes of it, a refusal included, is told to `sink`.
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>);

@@ -77,6 +77,7 @@ impl ApiError {
                 RequestError::EmptyPrompt
                 | RequestError::ContextExceeded { .. }
                 | RequestError::UnknownToken { .. }
+                | RequestError::Parameter { .. }
                 | RequestError::CacheExceeded { .. } => 400,
                 RequestError::QueueFull { .. } | RequestError::ShuttingDown => 503,
                 RequestError::QueueTimeout | RequestError::Timeout => 504,
@@ -118,6 +119,7 @@ impl ApiError {
                 RequestError::EmptyPrompt => "empty_prompt",
                 RequestError::ContextExceeded { .. } => "context_length_exceeded",
                 RequestError::UnknownToken { .. } => "unknown_token",
+                RequestError::Parameter { .. } => "invalid_request",
                 RequestError::CacheExceeded { .. } => "cache_size_exceeded",
                 RequestError::QueueFull { .. } => "queue_full",
                 RequestError::QueueTimeout => "queue_timeout",
@@ -136,6 +138,7 @@ impl ApiError {
             Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param),
             Self::Grammar { param, error: GrammarError::Invalid { .. } } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
+            Self::Engine { error: RequestError::Parameter { name, .. }, .. } => Some(name),
             Self::Engine {
                 error:
                     RequestError::EmptyPrompt

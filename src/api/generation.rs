@@ -78,6 +78,9 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
     if delivery.is_abandoned() {
         return Ok(());
     }
+    if model.encoder().is_some() {
+        return Err(ApiError::unsupported("model", "this model turns texts into vectors and generates none"));
+    }
     let Ask { input, request, choices, format, thoughts, .. } = ask;
     let (prompts, how, format) = match input {
         Input::Prompts(prompts) => (prompts, How::Plain, format),

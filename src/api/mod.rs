@@ -25,6 +25,7 @@ mod request_id;
 mod routes;
 mod sampling;
 mod served;
+mod served_encoder;
 mod state;
 mod text_worker;
 
@@ -38,6 +39,7 @@ pub use error::ApiError;
 pub use metrics::ReloadOutcome;
 pub use native::{account, parse};
 pub use served::Served;
+pub use served_encoder::ServedEncoder;
 pub use state::{Api, Settings};
 
 use family::Family;

@@ -13,6 +13,8 @@ pub enum RequestError {
     ContextExceeded { prompt: usize, context: usize },
     /// A token id the model does not have.
     UnknownToken { id: u32, vocabulary: usize },
+    /// A parameter out of its bounds, by its name here.
+    Parameter { name: &'static str, why: String },
     /// Larger than the whole KV cache.
     CacheExceeded { needed_blocks: usize, total_blocks: usize },
     /// The queue is full.
@@ -41,6 +43,7 @@ impl fmt::Display for RequestError {
             Self::UnknownToken { id, vocabulary } => {
                 write!(f, "token {id} is not in the model's vocabulary of {vocabulary}")
             }
+            Self::Parameter { name, why } => write!(f, "{name} {why}"),
             Self::CacheExceeded { needed_blocks, total_blocks } => {
                 let (needed, total) = (needed_blocks * BLOCK_TOKENS, total_blocks * BLOCK_TOKENS);
                 write!(

@@ -7,11 +7,10 @@
 //! Sleeps on its inbox while there is nothing to compute. Invariant: `jobs` and the scheduler know the same sequences.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -22,15 +21,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::{
     batch::{Batch, Want},
+    choose::{Done, Row, Task, choose, rows},
+    encoder::normalize,
     error::RequestError,
-    grammar::{Ahead, Allowed, Masks, Progress},
+    grammar::{Ahead, Masks, Progress},
     intake::Admissible,
     job::Job,
     kv_cache::KvCache,
-    models::{Best, Model, Outcome},
+    models::{Model, Outcome},
     request::{FinishReason, Flow, StopCause},
-    sampler::{BadLogits, Sampler},
-    scheduler::{Chunk, Sampled, Scheduler, Step},
+    sampler::Sampler,
+    scheduler::{Sampled, Scheduler, Step},
     sequence::SeqId,
     stats::EngineStats,
     tokenizer::Tokenizer,
@@ -46,7 +47,8 @@ pub struct Executor {
     pub model: Box<dyn Model>,
     pub cache: KvCache,
     pub scheduler: Scheduler,
-    pub sampler: Sampler,
+    /// One for each thread that may sample.
+    pub samplers: Vec<Mutex<Sampler>>,
     pub masks: Masks,
     pub tokenizer: Arc<Tokenizer>,
     pub stats: Arc<EngineStats>,
@@ -211,45 +213,39 @@ impl Executor {
         panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, outcome)))
             .map_err(|panic| format!("the model panicked: {}", panic_message(&*panic)))?
             .map_err(|error| error.0)?;
-        let best = batch.sampled.iter().filter(|(_, want)| *want == Want::Best).count();
-        let expected = ((batch.sampled.len() - best) * self.model.spec().vocabulary, best);
-        match (self.outcome.logits.len(), self.outcome.best.len()) {
+        let count = |wanted: Want| batch.sampled.iter().filter(|(_, want)| *want == wanted).count();
+        let hidden = self.model.hidden().unwrap_or(0);
+        let expected =
+            (count(Want::Logits) * self.model.spec().vocabulary, count(Want::Best), count(Want::Hidden) * hidden);
+        match (self.outcome.logits.len(), self.outcome.best.len(), self.outcome.hidden.len()) {
             given if given == expected => Ok(()),
-            given => Err(format!("the model gave {given:?} logits and best tokens, not {expected:?}")),
+            given => Err(format!("the model gave {given:?} logits, best tokens and states, not {expected:?}")),
         }
     }
 
     /// The next tokens of every sequence that has some; those without usable logits fail, and those whose grammar does.
     fn sample(&mut self, step: &Step, batch: &Batch, mut ahead: HashMap<SeqId, Result<Ahead, String>>) -> Vec<Sampled> {
-        let Self { outcome, sampler, jobs, scheduler, stats, .. } = self;
-        let mut rows = rows(batch, outcome, self.model.spec().vocabulary);
+        let Self { outcome, samplers, jobs, scheduler, stats, tokenizer, model, .. } = self;
+        let mut rows = rows(batch, outcome, model.spec().vocabulary, model.hidden().unwrap_or(1));
+        let (mut tasks, mut embedded) = (Vec::new(), Vec::new());
+        for chunk in step.chunks.iter().filter(|chunk| chunk.wanted_rows() > 0) {
+            let rows: Vec<Row> = rows.by_ref().take(chunk.wanted_rows()).collect();
+            if let [Row::Hidden(state)] = rows[..] {
+                embedded.push((chunk.id, state.to_vec()));
+                continue;
+            }
+            let Some(sequence) = scheduler.sequence(chunk.id) else { continue };
+            // Each goes to a thread with all that is its own.
+            let Some(job) = jobs.remove(&chunk.id) else { continue };
+            let ahead = ahead.remove(&chunk.id).transpose();
+            tasks.push(Task { chunk, rows, tokens: &sequence.tokens, ahead, job });
+        }
         let mut sampled = Vec::new();
         let mut failed = Vec::new();
-        for chunk in step.chunks.iter().filter(|chunk| chunk.sample) {
-            let rows: Vec<Row> = rows.by_ref().take(chunk.sampled_rows()).collect();
-            let (Some(job), Some(sequence)) = (jobs.get_mut(&chunk.id), scheduler.sequence(chunk.id)) else { continue };
-            let ahead = match ahead.remove(&chunk.id).transpose() {
-                Ok(ahead) => ahead,
-                Err(why) => {
-                    failed.push((chunk.id, RequestError::Grammar(why)));
-                    continue;
-                }
-            };
-            let choose = |row: Row, tokens: &[u32]| {
-                let allowed = match &ahead {
-                    None => &Allowed::All,
-                    Some(ahead) => {
-                        ahead.get(tokens.len() - sequence.tokens.len()).map(|(_, allowed)| allowed).ok_or(BadLogits)?
-                    }
-                };
-                row.choose(allowed, sampler, job, tokens)
-            };
-            let chosen = follow(chunk, rows, &sequence.tokens, choose);
-            let advanced = chosen.map_err(|BadLogits| RequestError::BadLogits).and_then(|tokens| {
-                ahead.map_or(Ok(()), |ahead| job.advance(ahead, &tokens)).map_err(RequestError::Grammar)?;
-                Ok(tokens)
-            });
-            match advanced {
+        for Done { chunk, job, chosen } in choose(tasks, samplers, tokenizer, model.team()) {
+            jobs.insert(chunk.id, job);
+            match chosen {
+                Ok(tokens) if tokens.is_empty() => {}
                 Ok(tokens) => {
                     stats.drafted_tokens_total.add(chunk.draft.len());
                     stats.accepted_tokens_total.add(tokens.len() - 1);
@@ -259,6 +255,12 @@ impl Executor {
             }
         }
         drop(rows);
+        for (id, vector) in embedded {
+            match vector.iter().all(|x| x.is_finite()) {
+                true => self.finish_vector(id, vector),
+                false => failed.push((id, RequestError::BadLogits)),
+            }
+        }
         for (id, error) in failed {
             if error == RequestError::BadLogits {
                 self.stats.bad_logits_total.add(1);
@@ -274,7 +276,14 @@ impl Executor {
         let now = Instant::now();
         for (id, tokens) in sampled {
             let Some(job) = self.jobs.get_mut(id) else { continue };
-            job.cached_tokens = self.scheduler.sequence(*id).map_or(0, |sequence| sequence.cached_tokens);
+            if let Some(sequence) = self.scheduler.sequence(*id) {
+                job.cached_tokens = sequence.cached_tokens;
+                job.start(&sequence.tokens);
+            }
+            if !job.wants_tokens {
+                self.finish(*id, FinishReason::Length);
+                continue;
+            }
             let before = job.generated_tokens;
             let stopped = job.push(tokens, now, &self.tokenizer);
             self.stats.generated_tokens_total.add(job.generated_tokens - before);
@@ -293,6 +302,15 @@ impl Executor {
     fn finish(&mut self, id: SeqId, reason: FinishReason) {
         if let Some(job) = self.remove(id) {
             job.finish(reason);
+        }
+    }
+
+    /// Nothing is generated from a prompt that is embedded: this is its end.
+    fn finish_vector(&mut self, id: SeqId, mut vector: Vec<f32>) {
+        normalize(&mut vector);
+        if let Some(mut job) = self.remove(id) {
+            job.caller.vector(vector);
+            job.finish(FinishReason::Length);
         }
     }
 
@@ -331,61 +349,6 @@ impl Executor {
             admissible.job.caller.fail(RequestError::ShuttingDown);
         }
     }
-}
-
-/// What the model gave for one sampled row.
-enum Row<'a> {
-    Best(Best),
-    Logits(&'a mut [f32]),
-}
-
-impl Row<'_> {
-    /// The token after `tokens`.
-    fn choose(self, allowed: &Allowed, sampler: &mut Sampler, job: &Job, tokens: &[u32]) -> Result<u32, BadLogits> {
-        match self {
-            Row::Best(best) if best.logit.is_finite() => Ok(best.token),
-            Row::Best(_) => Err(BadLogits),
-            Row::Logits(logits) => {
-                allowed.apply(logits);
-                sampler.sample(logits, &job.sampling, tokens, job.seed)
-            }
-        }
-    }
-}
-
-/// The sampled rows of a batch, in order.
-fn rows<'a>(batch: &'a Batch, outcome: &'a mut Outcome, vocabulary: usize) -> impl Iterator<Item = Row<'a>> {
-    let mut best = outcome.best.iter().copied();
-    let mut logits = outcome.logits.chunks_exact_mut(vocabulary);
-    batch.sampled.iter().filter_map(move |(_, want)| match want {
-        Want::Best => best.next().map(Row::Best),
-        Want::Logits => logits.next().map(Row::Logits),
-    })
-}
-
-/// What a chunk brings after `tokens`: a token from its first sampled row and, as long as the draft has just that token, one
-/// from the row after it. Each is chosen as if there were no draft: with the tokens before it, and none of a wrong guess.
-fn follow(
-    chunk: &Chunk,
-    rows: Vec<Row>,
-    tokens: &[u32],
-    mut choose: impl FnMut(Row, &[u32]) -> Result<u32, BadLogits>,
-) -> Result<Vec<u32>, BadLogits> {
-    let mut tokens = Cow::Borrowed(tokens);
-    let mut chosen = Vec::with_capacity(rows.len());
-    for (i, row) in rows.into_iter().enumerate() {
-        match choose(row, &tokens) {
-            Ok(token) => chosen.push(token),
-            // A guess that can't be checked is not taken.
-            Err(_) if i > 0 => break,
-            Err(bad) => return Err(bad),
-        }
-        if chunk.draft.get(i) != chosen.last() {
-            break;
-        }
-        tokens.to_mut().extend(chosen.last());
-    }
-    Ok(chosen)
 }
 
 /// Marks the engine unhealthy when its thread ends, by a panic too.

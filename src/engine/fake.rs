@@ -112,6 +112,10 @@ impl Model for HashModel {
         &self.spec
     }
 
+    fn hidden(&self) -> Option<usize> {
+        Some(2)
+    }
+
     fn forward(&mut self, batch: &Batch, _: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         self.write(batch);
         outcome.clear();
@@ -124,6 +128,7 @@ impl Model for HashModel {
                     let row = (0..self.spec.vocabulary).map(|id| if id == token as usize { 10.0 } else { 0.0 });
                     outcome.logits.extend(row);
                 }
+                Want::Hidden => outcome.hidden.extend([token as f32, 1.0]),
             }
         }
         Ok(())

@@ -16,10 +16,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{
     blocks::BLOCK_TOKENS,
     config::EngineConfig,
+    embedding::Embedding,
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     executor::Executor,
     grammar::{Compiler, Masks},
-    intake::{Intake, Submission},
+    intake::{Goal, Intake, Submission},
     job::{Caller, Ticket},
     kv_cache::KvCache,
     models::{Model, Outcome, Spec},
@@ -28,6 +30,7 @@ use super::{
     sampler::Sampler,
     scheduler::Scheduler,
     stats::EngineStats,
+    team::Team,
     tokenizer::Tokenizer,
 };
 
@@ -77,6 +80,7 @@ struct Inner {
     name: String,
     spec: Spec,
     context: usize,
+    embeds: bool,
     queue_max: usize,
     tokenizer: Arc<Tokenizer>,
     grammars: Compiler,
@@ -99,7 +103,7 @@ impl Engine {
         tokenizer: Arc<Tokenizer>,
         config: EngineConfig,
     ) -> Result<Self, StartError> {
-        let spec = model.spec().clone();
+        let (spec, embeds) = (model.spec().clone(), model.hidden().is_some());
         let running_max = model.width_max().unwrap_or(usize::MAX).min(config.running_max);
         let config = EngineConfig { running_max, ..config };
         let context = config.context_max.map_or(spec.context, |max| max.min(spec.context));
@@ -139,11 +143,13 @@ impl Engine {
             submissions,
             admissible: admit,
         };
+        let threads = model.team().map_or(1, Team::threads);
+        let samplers = (0..threads).map(|_| Mutex::new(Sampler::new(vocabulary))).collect();
         let executor = Executor {
             model,
             cache,
             scheduler: Scheduler::new(&config, blocks),
-            sampler: Sampler::new(vocabulary),
+            samplers,
             masks: Masks::new(),
             tokenizer: Arc::clone(&tokenizer),
             stats: Arc::clone(&stats),
@@ -172,6 +178,7 @@ impl Engine {
             name: name.to_owned(),
             spec,
             context,
+            embeds,
             queue_max: config.queue_max,
             grammars: Compiler::new(&tokenizer),
             tokenizer,
@@ -183,9 +190,24 @@ impl Engine {
         })))
     }
 
+    /// Asks for inputs to be embedded beside what is generated: an input's vector is that of its last row after the last
+    /// norm, given the length 1. As [`Encoder::submit`](super::encoder::Encoder::submit).
+    pub fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        Embedding::start(self, request, left, done);
+    }
+
+    /// Whether the model can [`embed`](Self::embed).
+    pub fn embeds(&self) -> bool {
+        self.0.embeds
+    }
+
     /// Asks for a generation; never waits. Everything is told to `sink`, a refusal too: then before this returns, on the
     /// caller's thread.
     pub fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
+        self.submit_for(Goal::Text, request, sink);
+    }
+
+    pub(super) fn submit_for(&self, goal: Goal, request: GenerateRequest, sink: Box<dyn Sink>) {
         let inner = &self.0;
         let ticket = Ticket::take(&inner.stats, inner.queue_max);
         let full = ticket.is_none();
@@ -195,7 +217,7 @@ impl Engine {
         }
         let submissions = inner.submissions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(submissions) = submissions else { return caller.fail(RequestError::ShuttingDown) };
-        if let Err(refused) = submissions.try_send(Submission { request, caller }) {
+        if let Err(refused) = submissions.try_send(Submission { goal, request, caller }) {
             refused.into_inner().caller.fail(RequestError::Internal("the engine has stopped".into()));
         }
     }

@@ -1,7 +1,7 @@
 //! The intake thread: tokenises and checks requests, off the callers' threads and off the engine's.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{VecDeque, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
     panic::{self, AssertUnwindSafe},
     sync::{
@@ -20,15 +20,25 @@ use super::{
     grammar::{Constraint, Progress},
     job::{Caller, Job},
     request::{FinishReason, Flow, GenerateRequest, Prompt, Usage},
-    sampler::want,
+    sampler::{Memory, check, want},
     sequence::{SeqId, Sequence},
     speculation::Speculation,
     stop::StopStrings,
     tokenizer::Tokenizer,
 };
 
+/// What a prompt is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The text that goes on from it.
+    Text,
+    /// The vector of its last row; a prompt that is too long is cut if `truncate`.
+    Vector { truncate: bool },
+}
+
 /// A request as it was submitted.
 pub struct Submission {
+    pub goal: Goal,
     pub request: GenerateRequest,
     pub caller: Caller,
 }
@@ -62,7 +72,7 @@ impl Intake {
         }
     }
 
-    fn take(&self, id: SeqId, Submission { request, caller }: Submission) {
+    fn take(&self, id: SeqId, Submission { goal, request, caller }: Submission) {
         if self.closing.load(Ordering::Relaxed) {
             return caller.fail(RequestError::ShuttingDown);
         }
@@ -70,7 +80,7 @@ impl Intake {
             return caller.finish(FinishReason::Cancelled, Usage::default());
         }
         // Tokenisers are not ours: one that panics costs its request.
-        let prompt = panic::catch_unwind(AssertUnwindSafe(|| self.prompt(&request.prompt)));
+        let prompt = panic::catch_unwind(AssertUnwindSafe(|| self.prompt(&request.prompt, goal)));
         let prompt = match prompt.unwrap_or_else(|_| Err(RequestError::Internal("the tokenizer panicked".into()))) {
             Ok(prompt) => prompt,
             Err(error) => return caller.fail(error),
@@ -78,21 +88,34 @@ impl Intake {
         if request.grammar.as_ref().is_some_and(|grammar| !grammar.is_for(&self.tokenizer)) {
             return caller.fail(RequestError::Grammar("it was compiled for another model".into()));
         }
-        if request.max_tokens == 0 {
+        if let Err(error) = check(&request, self.vocabulary) {
+            return caller.fail(error);
+        }
+        if request.max_tokens == 0 && !request.prompt_logprobs {
             let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
             return caller.finish(FinishReason::Length, usage);
         }
-        let admissible = self.admissible(id, prompt, request, caller);
+        let mut admissible = self.admissible(id, prompt, request, caller);
+        if goal != Goal::Text {
+            admissible.sequence.want = Want::Hidden;
+            admissible.sequence.speculation = None;
+        }
         if let Err(refused) = self.admissible.send(admissible) {
             refused.0.job.caller.fail(RequestError::Internal("the engine has stopped".into()));
         }
     }
 
     /// The prompt's tokens, which leave room for at least one more.
-    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        let tokens = prompt.encode(&self.tokenizer).into_owned();
+    fn prompt(&self, prompt: &Prompt, goal: Goal) -> Result<Vec<u32>, RequestError> {
+        let mut tokens = prompt.encode(&self.tokenizer).into_owned();
         if tokens.is_empty() {
             return Err(RequestError::EmptyPrompt);
+        }
+        if tokens.len() >= self.context && goal == (Goal::Vector { truncate: true }) {
+            // What the model wants behind a text stays there.
+            let behind = self.tokenizer.frame().after.filter(|after| tokens.last() == Some(after));
+            tokens.truncate(self.context.saturating_sub(1 + behind.iter().len()));
+            tokens.extend(behind);
         }
         if tokens.len() >= self.context {
             return Err(RequestError::ContextExceeded { prompt: tokens.len(), context: self.context });
@@ -116,7 +139,12 @@ impl Intake {
         let constraint = Constraint::new(request.grammar, request.thinking, request.ignore_eos, &self.tokenizer);
         let sequence = Sequence {
             // The best token of all may not be allowed.
-            want: if constraint.is_some() { Want::Logits } else { want(&request.sampling) },
+            want: if constraint.is_some() || request.logprobs.is_some() {
+                Want::Logits
+            } else {
+                want(&request.sampling)
+            },
+            unscored: if request.prompt_logprobs { 0..prompt_tokens - 1 } else { 0..0 },
             priority: request.priority,
             client: request.client,
             tenant: request.tenant,
@@ -134,6 +162,11 @@ impl Intake {
             text: Some(TextStream::new(StopStrings::new(&request.stop), start, request.visible, &self.tokenizer)),
             seed: request.sampling.seed.unwrap_or_else(chance),
             sampling: request.sampling,
+            memory: Memory::default(),
+            logprobs: request.logprobs,
+            untold: VecDeque::new(),
+            scores: request.prompt_logprobs.then(Vec::new),
+            wants_tokens: request.max_tokens > 0,
             end_tokens,
             prompt_tokens,
             cached_tokens: 0,

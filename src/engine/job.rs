@@ -1,6 +1,7 @@
 //! A request on its way through the engine.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,8 +9,11 @@ use std::{
 use super::{
     detokenizer::{Pushed, TextStream},
     error::RequestError,
-    grammar::{Ahead, Constraint, Progress},
-    request::{Event, FinishReason, Flow, SamplingParams, Sink, StopCause, Timeline, Usage},
+    grammar::{Ahead, Allowed, Constraint, Progress},
+    request::{
+        Event, FinishReason, Flow, SamplingParams, ScoredPrompt, Sink, StopCause, Timeline, TokenLogprobs, Usage,
+    },
+    sampler::{Ask, BadLogits, Memory, Sampler},
     stats::EngineStats,
     tokenizer::Tokenizer,
 };
@@ -79,15 +83,16 @@ impl Caller {
         self.timeline.first_token.get_or_insert(now);
     }
 
-    pub fn started(&mut self, prompt_tokens: usize, cached_tokens: usize) {
+    /// Tells something before the end.
+    pub fn tell(&mut self, event: Event) {
         if let Some(sink) = &mut self.sink {
-            sink.on_event(Event::Started { prompt_tokens, cached_tokens });
+            sink.on_event(event);
         }
     }
 
-    pub fn piece(&mut self, text: String, token_ids: Vec<u32>) {
+    pub fn vector(&mut self, vector: Vec<f32>) {
         if let Some(sink) = &mut self.sink {
-            sink.on_event(Event::Piece { text, token_ids, logprobs: Vec::new() });
+            sink.on_vector(vector);
         }
     }
 
@@ -124,6 +129,16 @@ pub struct Job {
     pub sampling: SamplingParams,
     /// The request's, or drawn for it.
     pub seed: u64,
+    /// What the sampler carries from token to token: it moves with those that are chosen, and no preemption touches it.
+    pub memory: Memory,
+    /// Each token is told with its log-probability, and with those of so many of the most likely ones.
+    pub logprobs: Option<usize>,
+    /// Of the tokens that were chosen and have not been told, in their order.
+    pub untold: VecDeque<TokenLogprobs>,
+    /// Of the prompt's tokens but the first, as far as they are computed. `None`: not asked for, or told.
+    pub scores: Option<Vec<TokenLogprobs>>,
+    /// Else the prompt is all that is asked about.
+    pub wants_tokens: bool,
     /// Tokens that end it.
     pub end_tokens: Vec<u32>,
     pub prompt_tokens: usize,
@@ -147,13 +162,51 @@ impl Job {
         Ok(())
     }
 
+    /// Chooses the token after `tokens`, given its row of logits, of which `allowed` leaves some out.
+    pub fn choose(
+        &mut self,
+        logits: &mut [f32],
+        allowed: &Allowed,
+        tokens: &[u32],
+        sampler: &mut Sampler,
+        tokenizer: &Tokenizer,
+    ) -> Result<u32, BadLogits> {
+        if let Some(count) = self.logprobs {
+            sampler.look(logits, count)?;
+        }
+        allowed.apply(logits);
+        let Self { sampling: params, seed, prompt_tokens, memory, .. } = self;
+        let ask = Ask { params, tokens, prompt_tokens: *prompt_tokens, seed: *seed, texts: tokenizer };
+        let token = sampler.sample(logits, &ask, memory)?;
+        if self.logprobs.is_some() {
+            self.untold.push_back(sampler.logprobs(token));
+        }
+        Ok(token)
+    }
+
+    /// Takes down how likely the prompt's next token was, given the row of logits before it.
+    pub fn score(&mut self, logits: &[f32], token: u32, sampler: &mut Sampler) -> Result<(), BadLogits> {
+        sampler.look(logits, self.logprobs.unwrap_or(0))?;
+        if let Some(scores) = &mut self.scores {
+            scores.push(sampler.logprobs(token));
+        }
+        Ok(())
+    }
+
+    /// Before the first token, tells that the prompt has been computed: the first of `tokens`.
+    pub fn start(&mut self, tokens: &[u32]) {
+        if self.generated_tokens == 0 {
+            let Self { prompt_tokens, cached_tokens, .. } = *self;
+            let prompt = || tokens.iter().take(prompt_tokens).copied().collect();
+            let scored = self.scores.take().map(|logprobs| ScoredPrompt { token_ids: prompt(), logprobs });
+            self.caller.tell(Event::Started { prompt_tokens, cached_tokens, scored });
+        }
+    }
+
     /// Takes the next tokens and tells the text that they bring. Says so if the generation stops at one of them: those
     /// after it are nobody's.
     pub fn push(&mut self, tokens: &[u32], now: Instant, tokenizer: &Tokenizer) -> Option<StopCause> {
         self.caller.token(now);
-        if self.generated_tokens == 0 {
-            self.caller.started(self.prompt_tokens, self.cached_tokens);
-        }
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         let mut stopped = None;
         for &token in tokens {
@@ -219,7 +272,8 @@ impl Job {
 
     fn piece(&mut self, text: String, token_ids: Vec<u32>) {
         if !text.is_empty() || !token_ids.is_empty() {
-            self.caller.piece(text, token_ids);
+            let logprobs = self.untold.drain(..token_ids.len().min(self.untold.len())).collect();
+            self.caller.tell(Event::Piece { text, token_ids, logprobs });
         }
     }
 }

@@ -8,10 +8,12 @@
 pub mod batch;
 pub mod blocks;
 pub mod chat_template;
+mod choose;
 pub mod config;
 pub mod detokenizer;
 pub mod device;
 pub mod dialect;
+mod embedding;
 pub mod encoder;
 pub mod error;
 mod executor;

@@ -36,10 +36,10 @@ impl Prompt {
     }
 }
 
-/// How the next token is chosen. The order is: repetition penalty, temperature, top-k, min-p, top-p, draw.
+/// How the next token is chosen: bias, then the filters in the order of [`SamplingParams::filters`], then a draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// 0 picks the most likely token (greedy); the rest is then ignored but the penalty.
+    /// 0 picks the most likely token (greedy); the rest is then ignored but bias, penalties and DRY.
     pub temperature: f32,
     /// Keep the smallest set of tokens whose probabilities add up to this; 1 keeps all.
     pub top_p: f32,
@@ -55,7 +55,7 @@ pub struct SamplingParams {
     pub presence_penalty: f32,
     /// Taken from the logits of generated tokens, for each time they were; 0 does nothing.
     pub frequency_penalty: f32,
-    /// Added to the logits of these tokens; −100 bans one.
+    /// Added to the logits of these tokens; −100 or less bans one.
     pub logit_bias: Vec<(u32, f32)>,
     /// The temperature follows the distribution's entropy.
     pub dynamic_temperature: Option<DynamicTemperature>,
@@ -65,9 +65,10 @@ pub struct SamplingParams {
     pub top_n_sigma: f32,
     pub dry: Option<Dry>,
     pub xtc: Option<Xtc>,
-    /// Takes the place of the filters.
+    /// Takes the place of the filters that leave tokens out: penalties, DRY and temperature are all that comes before it.
     pub mirostat: Option<Mirostat>,
-    /// The order of the filters; `None`: the usual one.
+    /// The filters that are applied, in this order, each once at most; `None`: [`Filter::USUAL`], or [`Filter::WIDE`] if
+    /// any of typical-p, top-n-sigma, XTC and dynamic temperature is set.
     pub order: Option<Vec<Filter>>,
     /// The same request with the same seed gives the same tokens. `None`: the engine draws one.
     pub seed: Option<u64>,
@@ -93,6 +94,33 @@ impl Default for SamplingParams {
             mirostat: None,
             order: None,
             seed: None,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// The filters that do something, in their order.
+    pub fn filters(&self) -> impl Iterator<Item = Filter> + Clone {
+        let wide =
+            self.typical_p < 1.0 || self.top_n_sigma > 0.0 || self.xtc.is_some() || self.dynamic_temperature.is_some();
+        let order = self.order.as_deref().unwrap_or(if wide { &Filter::WIDE } else { &Filter::USUAL });
+        order.iter().copied().filter(|filter| self.sets(*filter))
+    }
+
+    fn sets(&self, filter: Filter) -> bool {
+        match filter {
+            Filter::Penalties => {
+                self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+            }
+            Filter::Dry => self.dry.as_ref().is_some_and(|dry| dry.multiplier > 0.0),
+            Filter::TopNSigma => self.top_n_sigma > 0.0,
+            Filter::TopK => self.top_k > 0,
+            Filter::Typical => self.typical_p < 1.0,
+            Filter::TopP => self.top_p < 1.0,
+            Filter::MinP => self.min_p > 0.0,
+            // More than one token can't have more than a half each.
+            Filter::Xtc => self.xtc.is_some_and(|xtc| xtc.probability > 0.0 && xtc.threshold <= 0.5),
+            Filter::Temperature => self.temperature != 1.0 || self.dynamic_temperature.is_some(),
         }
     }
 }
@@ -154,6 +182,45 @@ pub enum Filter {
     Temperature,
 }
 
+impl Filter {
+    /// Of requests that set none but these: what is likely is judged at the temperature.
+    pub const USUAL: [Self; 6] = [Self::Penalties, Self::Dry, Self::Temperature, Self::TopK, Self::MinP, Self::TopP];
+
+    /// llama.cpp's: what is likely is judged at temperature 1, which comes last.
+    pub const WIDE: [Self; 9] = [
+        Self::Penalties,
+        Self::Dry,
+        Self::TopNSigma,
+        Self::TopK,
+        Self::Typical,
+        Self::TopP,
+        Self::MinP,
+        Self::Xtc,
+        Self::Temperature,
+    ];
+
+    /// As llama.cpp names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Penalties => "penalties",
+            Self::Dry => "dry",
+            Self::TopNSigma => "top_n_sigma",
+            Self::TopK => "top_k",
+            Self::Typical => "typ_p",
+            Self::TopP => "top_p",
+            Self::MinP => "min_p",
+            Self::Xtc => "xtc",
+            Self::Temperature => "temperature",
+        }
+    }
+
+    /// By llama.cpp's name.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = if name == "typical_p" { "typ_p" } else { name };
+        Self::WIDE.into_iter().find(|filter| filter.name() == name)
+    }
+}
+
 /// One generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
@@ -168,7 +235,12 @@ pub struct GenerateRequest {
     /// Go on past the model's own end tokens.
     pub ignore_eos: bool,
     /// Tell each token's log-probability, and those of so many of the most likely ones.
+    /// At most [`Self::LOGPROBS_MAX`].
     pub logprobs: Option<usize>,
+    /// Tell how likely the prompt's tokens are as well, with [`Event::Started`]; with as many of the most likely ones as
+    /// `logprobs` says. Then `max_tokens` may be 0 and the prompt is computed all the same, nothing of it taken from the
+    /// cache.
+    pub prompt_logprobs: bool,
     /// The answer follows this grammar; thoughts before it do not.
     pub grammar: Option<Grammar>,
     /// Thoughts before the answer, if there are any: where they end and how long they may be.
@@ -206,6 +278,8 @@ pub struct ClientKey(pub u64);
 
 impl GenerateRequest {
     pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
+    /// So many of the most likely tokens can be had beside each token.
+    pub const LOGPROBS_MAX: usize = 20;
 
     pub fn new(prompt: Prompt) -> Self {
         Self {
@@ -216,6 +290,7 @@ impl GenerateRequest {
             stop_tokens: Vec::new(),
             ignore_eos: false,
             logprobs: None,
+            prompt_logprobs: false,
             grammar: None,
             thinking: None,
             visible: Vec::new(),
@@ -253,10 +328,23 @@ pub enum StopCause {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprobs {
     pub token: u32,
-    /// Natural logarithm of its probability.
+    /// Natural logarithm of its probability; never below [`Self::NEVER`].
     pub logprob: f32,
     /// The most likely tokens, best first.
     pub top: Vec<(u32, f32)>,
+}
+
+impl TokenLogprobs {
+    /// Stands for a probability of zero, whose logarithm JSON can't say.
+    pub const NEVER: f32 = -9999.0;
+}
+
+/// A prompt and how likely it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredPrompt {
+    pub token_ids: Vec<u32>,
+    /// Of each token but the first, which nothing comes before.
+    pub logprobs: Vec<TokenLogprobs>,
 }
 
 /// What a request has cost.
@@ -286,6 +374,8 @@ pub enum Event {
     Started {
         prompt_tokens: usize,
         cached_tokens: usize,
+        /// If the request asks for it.
+        scored: Option<ScoredPrompt>,
     },
     /// New text and the tokens it came from. Text is whole UTF-8; tokens whose bytes are held back (an unfinished
     /// character, a possible stop string) come with the piece that releases them.
@@ -317,4 +407,6 @@ pub enum Flow {
 pub trait Sink: Send {
     fn flow(&self) -> Flow;
     fn on_event(&mut self, event: Event);
+    /// The vector of a prompt that is embedded, told before the end.
+    fn on_vector(&mut self, _vector: Vec<f32>) {}
 }

@@ -3,7 +3,7 @@
 //! There are no modes: a prompt being processed, a stream being generated and a preempted sequence being recomputed
 //! differ only in how many of their tokens are not computed yet.
 
-use std::{cmp::Reverse, time::Instant};
+use std::{cmp::Reverse, ops::Range, time::Instant};
 
 use super::{
     batch::Want,
@@ -29,6 +29,8 @@ pub struct Sequence {
     pub tokens_max: usize,
     /// What is asked of the rows that it is continued from.
     pub want: Want,
+    /// Positions of prompt tokens whose logits are wanted too and have not been had; all of them are computed, none found.
+    pub unscored: Range<usize>,
     /// Higher runs first and is preempted last.
     pub priority: i32,
     /// Who shares its turns.
@@ -72,6 +74,7 @@ impl Sequence {
             tokens: prompt,
             tokens_max,
             want: Want::Logits,
+            unscored: 0..0,
             priority: 0,
             client: None,
             tenant: None,
@@ -177,7 +180,7 @@ impl Sequence {
     /// tokens, for somebody must compute that one's logits.
     pub fn next_shareable(&self) -> Option<usize> {
         let index = self.blocks.len();
-        let whole = self.computed == index * BLOCK_TOKENS;
+        let whole = self.computed == index * BLOCK_TOKENS && self.unscored.is_empty();
         (whole && (index + 1) * BLOCK_TOKENS < self.tokens.len()).then_some(index)
     }
 }

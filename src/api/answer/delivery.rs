@@ -25,7 +25,7 @@ use crate::{
     },
     engine::{
         dialect::Delta,
-        request::{FinishReason, Flow, StopCause, Timeline, TokenLogprobs, Usage},
+        request::{FinishReason, Flow, ScoredPrompt, StopCause, Timeline, TokenLogprobs, Usage},
     },
     http::{Responder, Status},
 };
@@ -84,6 +84,7 @@ pub enum News {
     Started {
         prompt_tokens: usize,
         cached_tokens: usize,
+        scored: Option<ScoredPrompt>,
     },
     Piece {
         deltas: Vec<Delta>,
@@ -173,11 +174,21 @@ impl Delivery {
         let mut inner = self.lock();
         let metrics = &self.setting.metrics;
         match news {
-            News::Started { prompt_tokens, cached_tokens } => {
+            News::Started { prompt_tokens, cached_tokens, scored } => {
+                if let (Some(prompt), Some(model)) = (scored, inner.model.clone())
+                    && let Some(choice) = inner.choices.get_mut(choice)
+                {
+                    choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
+                }
                 // Prompts count once, by their first choice.
                 if choice % inner.per_prompt == 0 {
                     inner.prompt_tokens += prompt_tokens;
                     inner.cached_tokens += cached_tokens;
+                }
+                if let Some((wire, frames, choices)) = self.stream(&mut inner)
+                    && let Some(so_far) = choices.get(choice)
+                {
+                    wire.started(choice, so_far, frames);
                 }
             }
             News::Piece { deltas, token_ids, logprobs, before } => {
@@ -200,6 +211,7 @@ impl Delivery {
         let mut inner = self.lock();
         let error = error.about(self.setting.param);
         self.setting.metrics.on_failed();
+        inner.model = None;
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
@@ -282,6 +294,8 @@ impl Delivery {
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
                 let begun = Begun { model: &**model, prompt_tokens, cached_tokens };
                 let body = wire.whole(&begun, choices, &total);
+                // Given back before the client knows: its next request may be for a model that needs the room.
+                inner.model = None;
                 // To a client that has gone nothing is answered.
                 let status = if responder.is_closed() { 499 } else { 200 };
                 self.setting.metrics.on_answer(self.setting.endpoint, status);
@@ -289,6 +303,7 @@ impl Delivery {
             }
             State::Streaming(mut frames) => {
                 inner.wire.finish(&total, &mut frames);
+                inner.model = None;
                 frames.close();
             }
             State::Done => {}

@@ -95,7 +95,7 @@ impl Stage {
 }
 
 fn started() -> Event {
-    Event::Started { prompt_tokens: 3, cached_tokens: 1 }
+    Event::Started { prompt_tokens: 3, cached_tokens: 1, scored: None }
 }
 
 fn piece(text: &str) -> Event {

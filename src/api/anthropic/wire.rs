@@ -293,7 +293,7 @@ mod tests {
         let reader = echo.dialect().reader(["add"], false);
         delivery.expect(echo, 1, 1, Vec::new());
         let mut sink = ChoiceSink::new(delivery, 0, Reading::Dialect(Box::new(reader)));
-        sink.on_event(Event::Started { prompt_tokens: 5, cached_tokens: 2 });
+        sink.on_event(Event::Started { prompt_tokens: 5, cached_tokens: 2, scored: None });
         for piece in pieces {
             sink.on_event(Event::Piece { text: (*piece).to_owned(), token_ids: vec![1], logprobs: Vec::new() });
         }

@@ -13,6 +13,7 @@ use crate::{
     },
     engine::{
         dialect::{Dialect, ThoughtTokens},
+        encoder::Encoder,
         error::RequestError,
         grammar::GrammarSource,
         request::{Event, Flow, GenerateRequest, Prompt, Sink},
@@ -55,13 +56,17 @@ impl Backend for Lease {
         self.backend.info()
     }
 
+    fn encoder(&self) -> Option<&Encoder> {
+        self.backend.encoder()
+    }
+
     /// As the model's own, but that what the request has waited for the model counts for its deadlines.
     fn submit(&self, mut request: GenerateRequest, sink: Box<dyn Sink>) {
         let waited = self.asked.elapsed();
         let left = |timeout: Duration| timeout.saturating_sub(waited);
         request.queue_timeout = left(request.queue_timeout);
         request.timeout = request.timeout.map(left);
-        self.backend.submit(request, Box::new(HeldSink { sink, _hold: Arc::clone(&self.hold) }));
+        self.backend.submit(request, Box::new(HeldSink { sink, hold: Some(Arc::clone(&self.hold)) }));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
@@ -101,11 +106,10 @@ impl Backend for Lease {
     }
 }
 
-/// A generation's sink, and what it holds.
+/// A generation's sink, and what it holds until its end.
 struct HeldSink {
-    /// Dropped first: who hears of its end finds the model still counted, never the other way round.
     sink: Box<dyn Sink>,
-    _hold: Arc<Hold>,
+    hold: Option<Arc<Hold>>,
 }
 
 impl Sink for HeldSink {
@@ -114,6 +118,10 @@ impl Sink for HeldSink {
     }
 
     fn on_event(&mut self, event: Event) {
+        // Given back first: a client that has read its answer may ask for a model that needs the room.
+        if matches!(event, Event::Finished { .. } | Event::Failed(_)) {
+            self.hold = None;
+        }
         self.sink.on_event(event);
     }
 }

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{
-    Facts, Inner, ModelId, Models, Slot,
-    machine::{Model, State},
-};
+use super::{Facts, Inner, ModelId, Models, Slot, machine::Model, state::State};
 use crate::api::{
     backend::{Backend, ModelInfo, Snapshot},
     error::ApiError,

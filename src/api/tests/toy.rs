@@ -91,7 +91,7 @@ impl Backend for Echo {
             _ => {}
         }
         let received = Instant::now();
-        sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1 });
+        sink.on_event(Event::Started { prompt_tokens: tokens.len(), cached_tokens: 1, scored: None });
         let text = String::from_utf8(tokens.iter().map(|&token| token as u8).collect()).unwrap_or_default();
         let stop = request.stop.iter().enumerate().filter_map(|(i, stop)| Some((text.find(&**stop)?, i))).min();
         let (length, reason) = match stop {

@@ -28,13 +28,16 @@ use super::{kv_cache::SCALE_VALUES, layers::PairStyle};
 use attention::{Ask, QUERIES_MAX, WholeAsk, Workspace, record_len};
 pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
-pub use sampling::{Mass, RUN, exp};
+pub use sampling::{Mass, Moments, RUN, Spread, exp};
+
+/// (x, added, weight and bias, eps)
+type AddLayerNorm = unsafe fn(&mut [f32], &[f32], [&[f32]; 2], f32);
 
 /// A set of kernels for one kind of CPU.
 pub struct Kernels {
     pub name: &'static str,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    add_layer_norm: unsafe fn(&mut [f32], &[f32], [&[f32]; 2], f32),
+    add_layer_norm: AddLayerNorm,
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     gelu_erf: unsafe fn(&mut [f32]),
@@ -49,6 +52,8 @@ pub struct Kernels {
     weigh: unsafe fn(&[f32], f32, f32, &mut [f32]),
     run_weights: unsafe fn(&[f32], f32, f32, &mut [f32]),
     above: unsafe fn(&[f32], &[f32], f32) -> Mass,
+    spread: unsafe fn(&[f32], f32) -> Spread,
+    moments: unsafe fn(&[f32], f32) -> Moments,
     matmul: &'static Matmul,
 }
 
@@ -132,6 +137,14 @@ macro_rules! tier {
             unsafe fn above(row: &[f32], weights: &[f32], threshold: f32) -> Mass {
                 sampling::above(row, weights, threshold)
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn spread(row: &[f32], max: f32) -> Spread {
+                sampling::spread(row, max)
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn moments(row: &[f32], max: f32) -> Moments {
+                sampling::moments(row, max)
+            }
             Kernels {
                 name: $name,
                 rms_norm,
@@ -150,6 +163,8 @@ macro_rules! tier {
                 weigh,
                 run_weights,
                 above,
+                spread,
+                moments,
                 matmul: &$matmul,
             }
         };
@@ -326,6 +341,18 @@ impl Kernels {
         assert_eq!(row.len(), weights.len());
         // SAFETY: features by construction.
         unsafe { (self.above)(row, weights, threshold) }
+    }
+
+    /// A row's distribution about its best logit, `max`.
+    pub fn spread(&self, row: &[f32], max: f32) -> Spread {
+        // SAFETY: features by construction; the rest is safe code.
+        unsafe { (self.spread)(row, max) }
+    }
+
+    /// The moments of a row's logits about its best one, `max`.
+    pub fn moments(&self, row: &[f32], max: f32) -> Moments {
+        // SAFETY: as above.
+        unsafe { (self.moments)(row, max) }
     }
 }
 

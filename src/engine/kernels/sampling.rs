@@ -13,6 +13,9 @@ const SPAN: usize = 512;
 /// Lanes that add up or compare side by side.
 const LANES: usize = 16;
 
+/// Lanes where they are twice as wide.
+const HALF: usize = 8;
+
 /// The largest of each run; NaN if any of it is.
 #[inline(always)]
 pub(super) fn run_maxima(row: &[f32], maxima: &mut [f32]) {
@@ -84,6 +87,78 @@ pub(super) fn above(row: &[f32], weights: &[f32], threshold: f32) -> Mass {
         all.weight +=
             masses.iter().chain(rest.clone().map(|(_, weight)| weight)).map(|mass| f64::from(*mass)).sum::<f64>();
         all.tokens += counts.iter().sum::<u32>() as usize + rest.count();
+    }
+    all
+}
+
+/// How the tokens of a distribution lie about its best one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// Tokens that are not excluded.
+    pub tokens: usize,
+    /// Of all together, the best one's being 1.
+    pub weight: f64,
+    /// The sum of weight times distance to the best logit, which is negative or zero.
+    pub weighted: f64,
+}
+
+/// A row's distribution about its best logit.
+#[inline(always)]
+pub(super) fn spread(row: &[f32], max: f32) -> Spread {
+    // Where nothing weighs anything the distance must be finite: zero times infinity is not zero.
+    let at = |logit: f32| (f64::from(logit) - f64::from(max)).max(-88.0);
+    let (mut weights, mut weighted, mut tokens) = ([0.0f64; HALF], [0.0f64; HALF], [0u32; HALF]);
+    let (parts, rest) = row.as_chunks::<HALF>();
+    for part in parts {
+        for lane in 0..HALF {
+            let weight = exp(part[lane] - max);
+            weights[lane] += f64::from(weight);
+            weighted[lane] += f64::from(weight) * at(part[lane]);
+            tokens[lane] += u32::from(part[lane] > f32::NEG_INFINITY);
+        }
+    }
+    let mut all = Spread { tokens: tokens.iter().sum::<u32>() as usize, weight: 0.0, weighted: 0.0 };
+    all.weight = weights.iter().sum();
+    all.weighted = weighted.iter().sum();
+    for &logit in rest {
+        let weight = f64::from(exp(logit - max));
+        all.weight += weight;
+        all.weighted += weight * at(logit);
+        all.tokens += usize::from(logit > f32::NEG_INFINITY);
+    }
+    all
+}
+
+/// Sums over the distances of logits to the best one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moments {
+    /// Tokens that are not excluded.
+    pub tokens: usize,
+    pub sum: f64,
+    pub squares: f64,
+}
+
+/// The moments of a row's logits about its best one.
+#[inline(always)]
+pub(super) fn moments(row: &[f32], max: f32) -> Moments {
+    let (mut sums, mut squares, mut tokens) = ([0.0f64; HALF], [0.0f64; HALF], [0u32; HALF]);
+    let (parts, rest) = row.as_chunks::<HALF>();
+    let distance = |logit: f32| if logit > f32::NEG_INFINITY { f64::from(logit) - f64::from(max) } else { 0.0 };
+    for part in parts {
+        for lane in 0..HALF {
+            let distance = distance(part[lane]);
+            sums[lane] += distance;
+            squares[lane] += distance * distance;
+            tokens[lane] += u32::from(part[lane] > f32::NEG_INFINITY);
+        }
+    }
+    let mut all = Moments { tokens: tokens.iter().sum::<u32>() as usize, sum: 0.0, squares: 0.0 };
+    all.sum = sums.iter().sum();
+    all.squares = squares.iter().sum();
+    for &logit in rest {
+        all.sum += distance(logit);
+        all.squares += distance(logit) * distance(logit);
+        all.tokens += usize::from(logit > f32::NEG_INFINITY);
     }
     all
 }
@@ -164,6 +239,29 @@ mod tests {
                     assert_eq!(tier.above(&row, &weights, threshold), expected, "{len}, {threshold}, {}", tier.name);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn spread_and_moments_are_what_they_say_and_alike_on_every_tier() {
+        for len in [1usize, 7, 8, 9, 130] {
+            let mut row: Vec<f32> = (0..len).map(|i| ((i * 7919) % 100) as f32 * -0.3).collect();
+            row[len / 2] = if len > 1 { f32::NEG_INFINITY } else { 0.0 };
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let kept: Vec<f64> = row.iter().filter(|x| x.is_finite()).map(|x| f64::from(x - max)).collect();
+            let close =
+                |found: f64, exact: f64| assert!((found - exact).abs() <= 1e-5 * exact.abs(), "{found} {exact}");
+            let mut found = Vec::new();
+            for tier in available() {
+                let (spread, moments) = (tier.spread(&row, max), tier.moments(&row, max));
+                assert_eq!((spread.tokens, moments.tokens), (kept.len(), kept.len()));
+                close(spread.weight, kept.iter().map(|d| d.exp()).sum());
+                close(spread.weighted, kept.iter().map(|d| d * d.exp()).sum());
+                close(moments.sum, kept.iter().sum());
+                close(moments.squares, kept.iter().map(|d| d * d).sum());
+                found.push((spread, moments));
+            }
+            assert!(found.iter().all(|of_tier| *of_tier == found[0]), "{found:?}");
         }
     }
 

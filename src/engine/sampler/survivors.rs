@@ -45,23 +45,28 @@ impl Survivors {
                 *weight = if token.rank(&cut).is_le() { *weight } else { 0.0 };
             }
         }
-        let point = chance * self.weight();
-        let mut passed = 0.0;
-        let mut last = None;
-        for (token, &weight) in self.tokens.iter().zip(&self.weights).filter(|(_, weight)| **weight > 0.0) {
-            passed += f64::from(weight);
-            last = Some(token.id);
-            if passed > point {
-                break;
-            }
-        }
-        // Added up one by one the whole may differ in the last bit: then it is the last token.
-        last
+        draw(&self.weights, chance).map(|index| self.tokens[index].id)
     }
 }
 
+/// The first weight at which they pass the share `chance` (below 1) of the whole. `None` if nothing weighs anything.
+pub fn draw(weights: &[f32], chance: f64) -> Option<usize> {
+    let point = chance * sum(weights);
+    let mut passed = 0.0;
+    let mut last = None;
+    for (index, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+        passed += f64::from(weight);
+        last = Some(index);
+        if passed > point {
+            break;
+        }
+    }
+    // Added up one by one the whole may differ in the last bit: then it is the last one.
+    last
+}
+
 /// In a few lanes, for additions wait for one another.
-fn sum(weights: &[f32]) -> f64 {
+pub fn sum(weights: &[f32]) -> f64 {
     let (parts, rest) = weights.as_chunks::<8>();
     let mut lanes = [0.0f64; 8];
     for part in parts {

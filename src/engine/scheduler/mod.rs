@@ -56,6 +56,8 @@ pub struct Chunk {
     pub start: usize,
     /// How many of the sequence's tokens, at least 1.
     pub tokens: usize,
+    /// Rows whose logits say how likely the prompt's next tokens are: the last ones before those that are sampled.
+    pub scored: usize,
     /// It reaches the sequence's last token: the next one is to be sampled from its last row.
     pub sample: bool,
     /// What may follow the last token: a row each, all sampled too.
@@ -70,6 +72,16 @@ impl Chunk {
     /// Rows to sample, the last ones.
     pub fn sampled_rows(&self) -> usize {
         if self.sample { 1 + self.draft.len() } else { 0 }
+    }
+
+    /// Rows of which something is wanted, the last ones: scored, then sampled.
+    pub fn wanted_rows(&self) -> usize {
+        self.scored + self.sampled_rows()
+    }
+
+    /// Position of the first scored row.
+    pub fn first_scored(&self) -> usize {
+        self.start + self.rows() - self.wanted_rows()
     }
 
     fn load(&self) -> Load {
@@ -172,7 +184,8 @@ impl Scheduler {
         for chunk in &step.chunks {
             let sequence = self.sequence(chunk.id).expect("a planned sequence stays until its step is committed");
             let tokens = [&sequence.tokens[chunk.start..chunk.start + chunk.tokens], &chunk.draft].concat();
-            let wants: Vec<Want> = vec![sequence.want; chunk.sampled_rows()];
+            let mut wants = vec![Want::Logits; chunk.scored];
+            wants.resize(chunk.wanted_rows(), sequence.want);
             batch.push(&tokens, chunk.start, &sequence.blocks, &wants);
         }
         batch
@@ -185,6 +198,7 @@ impl Scheduler {
             let Some(index) = self.running_index(chunk.id) else { continue };
             let sequence = &mut self.running[index];
             sequence.computed += chunk.tokens;
+            sequence.unscored.start += chunk.scored;
             if let Some((_, tokens)) = sampled.iter().find(|(id, _)| *id == chunk.id) {
                 // The last of the new tokens is not computed; those before it were the draft's.
                 sequence.computed += tokens.len() - 1;

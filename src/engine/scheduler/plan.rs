@@ -12,6 +12,9 @@ use crate::engine::{
 /// Of tokens that are known to follow, so many are computed in one step: a stream must not hold up the others.
 const FORETOLD_MAX: usize = 15;
 
+/// Prompt rows of one step whose logits are wanted: each is as long as the vocabulary.
+const SCORED_ROWS_MAX: usize = 64;
+
 impl Scheduler {
     /// One row for every running stream.
     pub(super) fn plan_streams(&mut self, step: &mut Step) {
@@ -67,7 +70,11 @@ impl Scheduler {
         let Some(index) = self.running_index(id) else { return };
         self.catch_up(index);
         let (start, remaining) = (self.running[index].computed, self.running[index].remaining());
-        let rows_max = self.prompt_rows_left(step, start);
+        let mut rows_max = self.prompt_rows_left(step, start);
+        if !self.running[index].unscored.is_empty() {
+            let scored: usize = step.chunks.iter().map(|chunk| chunk.scored).sum();
+            rows_max = rows_max.min(SCORED_ROWS_MAX.saturating_sub(scored));
+        }
         if rows_max == 0 || self.is_being_computed(index) || !self.make_room(id, blocks_for(start + 1), step) {
             return;
         }
@@ -108,8 +115,10 @@ impl Scheduler {
         while sequence.blocks.len() < blocks_for(start + tokens) {
             sequence.blocks.push(self.pool.allocate().expect("room was made"));
         }
-        let sample = start + tokens == sequence.tokens.len();
-        step.chunks.push(Chunk { id, start, tokens, sample, draft: Vec::new() });
+        let end = start + tokens;
+        let sample = end == sequence.tokens.len();
+        let scored = end.min(sequence.unscored.end).saturating_sub(start.max(sequence.unscored.start));
+        step.chunks.push(Chunk { id, start, tokens, scored, sample, draft: Vec::new() });
     }
 
     /// Gives streams drafts, each as long as brings the most tokens a second.

@@ -113,7 +113,8 @@ impl Scheduler {
     /// The blocks that a waiting sequence would find, from its beginning on.
     fn find_all(&self, sequence: &Sequence) -> Vec<BlockId> {
         let mut found = Vec::new();
-        while (found.len() + 1) * BLOCK_TOKENS < sequence.tokens.len()
+        while sequence.unscored.is_empty()
+            && (found.len() + 1) * BLOCK_TOKENS < sequence.tokens.len()
             && let Some((name, tokens)) = sequence.full_block(found.len())
             && let Some(block) = self.pool.find(sequence.before(&found), name, tokens)
         {

@@ -42,6 +42,27 @@ fn prompts_fill_the_step_and_chunks_end_with_blocks() {
 }
 
 #[test]
+fn prompts_are_scored_once_and_never_many_rows_in_a_step() {
+    let mut scheduler = scheduler(100, EngineConfig::default());
+    for (id, prompt) in [(1, 100), (2, 50), (3, 150), (4, 1)] {
+        let unscored = if id == 3 { 0..0 } else { 0..prompt - 1 };
+        scheduler.submit(Sequence { unscored, ..sequence(id, prompt, 10) }).unwrap();
+    }
+    let mut scored = [0; 4];
+    for _ in 0..10 {
+        let step = compute(&mut scheduler, |_| Duration::from_millis(10));
+        let batch_rows: usize = step.chunks.iter().map(Chunk::wanted_rows).sum();
+        assert!(batch_rows <= 64 + step.chunks.len(), "{batch_rows}");
+        for chunk in step.chunks.iter().filter(|chunk| chunk.scored > 0) {
+            let done = &mut scored[chunk.id.0 as usize - 1];
+            assert_eq!(chunk.first_scored(), *done);
+            *done += chunk.scored;
+        }
+    }
+    assert_eq!(scored, [99, 49, 0, 0]);
+}
+
+#[test]
 fn slow_steps_shrink_prompt_chunks_beside_streams() {
     let mut scheduler = scheduler(100, EngineConfig::default());
     scheduler.submit(sequence(1, 1, 100)).unwrap();
@@ -239,6 +260,26 @@ fn wrong_guesses_are_not_made_for_long() {
     }
     assert!(drafted[..30].iter().sum::<usize>() > 0);
     assert_eq!(drafted[200..].iter().sum::<usize>(), 0, "{drafted:?}");
+}
+
+#[test]
+fn what_is_foretold_is_drafted_once() {
+    let draft = |draft_max: usize, row_us: u64| {
+        let mut scheduler = scheduler(1000, EngineConfig { draft_max, ..Default::default() });
+        let speculation = (draft_max > 0).then(|| crate::engine::speculation::Speculation::new(&[]));
+        scheduler.submit(Sequence { speculation, ..sequence(1, 2, 500) }).unwrap();
+        for _ in 0..5 {
+            compute(&mut scheduler, |step| Duration::from_micros(8_000 + row_us * step.rows() as u64));
+        }
+        scheduler.foretell(SeqId(1), || (100..140).collect());
+        let foretold = compute(&mut scheduler, |_| Duration::from_millis(8));
+        let later = scheduler.plan(Instant::now());
+        assert!(later.chunks[0].draft.is_empty(), "it has not come true");
+        foretold.chunks[0].draft.clone()
+    };
+    // More than is ever guessed, for it is known; but others do not wait for all of it.
+    assert_eq!(draft(7, 100), (100..115).collect::<Vec<u32>>());
+    assert!(draft(0, 100).is_empty());
 }
 
 #[test]
