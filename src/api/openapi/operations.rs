@@ -269,7 +269,7 @@ const MESSAGES: &[Field] = &[
     field("billing_policy", Object, "Not supported."),
     field("compaction", Object, "Not supported."),
     field("container", Any, "Not supported."),
-    field("context_management", Object, "Not supported."),
+    field("context_management", Object, "Only what leaves the conversation as it is."),
     field("diagnostics", Object, "Not supported."),
     field("fallback_credit_token", Text, "Not supported."),
     field("fallbacks", Any, "Not supported."),
