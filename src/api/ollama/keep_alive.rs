@@ -36,7 +36,7 @@ impl KeepAlive {
         };
         match seconds {
             Some(0.0) => Ok(Some(Self::Unload)),
-            Some(seconds) if seconds < 0.0 || seconds > LONGEST_SECONDS => Ok(Some(Self::Forever)),
+            Some(seconds) if !(0.0..=LONGEST_SECONDS).contains(&seconds) => Ok(Some(Self::Forever)),
             Some(seconds) => Ok(Some(Self::For(Duration::from_secs_f64(seconds)))),
             None => fields.refuse("keep_alive", "expected seconds or a duration such as \"5m\"".to_owned()),
         }
