@@ -158,12 +158,12 @@ fn what_config_json_says_is_checked() {
 #[test]
 fn what_the_tokenizer_asks_for_is_done_or_refused_by_name() {
     let check = |edit: fn(&mut Value), expected: &str| check_refused("tokenizer.json", edit, expected);
-    check(|t| t["model"]["type"] = json!("Unigram"), "model Unigram is not supported");
+    check(|t| t["model"]["type"] = json!("Unigram"), "a unigram model without an unknown token");
     check(|t| t["model"]["dropout"] = json!(0.1), "dropout is not supported");
     check(|t| t["normalizer"]["type"] = json!("Lowercase"), "normalizer Lowercase");
     check(|t| t["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!("x+"), "the split pattern \"x+\"");
     check(|t| t["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = json!(true), "pre_tokenizer ByteLevel");
-    check(|t| t["post_processor"]["type"] = json!("BertProcessing"), "post_processor BertProcessing");
+    check(|t| t["post_processor"]["type"] = json!("Chorus"), "post_processor Chorus");
     check(|t| t["model"]["vocab"]["x"] = json!(4_000_000_000u32), "has the id 4000000000");
     check(|t| t["added_tokens"][0]["single_word"] = json!(true), "single_word");
     check(|t| t["model"] = json!(7), "tokenizer.json: invalid type");

@@ -184,8 +184,8 @@ impl Delivery {
                 {
                     choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
                 }
-                // Prompts count once, by their first choice.
-                if choice.is_multiple_of(inner.per_prompt) {
+                // Prompts count once, by the first of their choices that starts.
+                if inner.starts_prompt(choice) {
                     inner.prompt_tokens += prompt_tokens;
                     inner.cached_tokens += cached_tokens;
                 }
@@ -320,6 +320,16 @@ impl Inner {
     fn scored(&self, logprobs: &[TokenLogprobs]) -> Vec<Scored> {
         let Some(model) = &self.model else { return Vec::new() };
         logprobs.iter().map(|token| Scored::new(token, &**model)).collect()
+    }
+
+    /// Notes that a choice has started; whether it is the first of its prompt's.
+    fn starts_prompt(&mut self, choice: usize) -> bool {
+        let first = choice - choice % self.per_prompt;
+        let others = self.choices.iter().skip(first).take(self.per_prompt).any(|choice| choice.started);
+        if let Some(choice) = self.choices.get_mut(choice) {
+            choice.started = true;
+        }
+        !others
     }
 
     fn total(&self, received: Instant) -> Total {

@@ -123,6 +123,8 @@ pub struct Choice {
     pub calls: Vec<Call>,
     pub token_ids: Vec<u32>,
     pub scored: Vec<Scored>,
+    /// Its prompt has been read.
+    pub started: bool,
     /// The prompt's tokens, if they were asked for; the first one's probability is NaN.
     pub prompt_scored: Vec<Scored>,
     /// Tokens of its thoughts.
