@@ -22,8 +22,8 @@ pub enum Family {
 }
 
 /// Paths of llama-server that are no other API's.
-const LLAMA_SERVER: [&str; 7] =
-    ["/completion", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/infill"];
+const LLAMA_SERVER: [&str; 8] =
+    ["/completion", "/completions", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/infill"];
 
 impl Family {
     /// The API that a path belongs to.
@@ -32,7 +32,7 @@ impl Family {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match path {
             _ if under("/v1/messages") => Self::Anthropic,
-            _ if under("/v1") => Self::OpenAi,
+            _ if under("/v1") || path == "/rerank" => Self::OpenAi,
             _ if under("/api") => Self::Ollama,
             _ if LLAMA_SERVER.iter().any(|prefix| under(prefix)) => Self::LlamaServer,
             _ => Self::Native,
@@ -64,7 +64,14 @@ impl Family {
                 "type": "error",
                 "error": { "type": anthropic_type(error.status()), "message": message },
             }),
-            Self::Ollama => json!({ "error": message }),
+            // Its clients look for these words.
+            Self::Ollama => match error {
+                ApiError::UnknownModel { name, .. } => {
+                    let name: String = name.chars().take(64).collect();
+                    json!({ "error": format!("model '{name}' not found: {message}") })
+                }
+                _ => json!({ "error": message }),
+            },
             Self::LlamaServer => {
                 json!({ "error": { "code": error.status(), "message": message, "type": llama_server_type(error) } })
             }
@@ -136,6 +143,7 @@ mod tests {
             ("/generate", Family::Native),
             ("/v1/chat/completions", Family::OpenAi),
             ("/v1/nothing", Family::OpenAi),
+            ("/rerank", Family::OpenAi),
             ("/v1x", Family::Native),
             ("/v1/messages", Family::Anthropic),
             ("/v1/messages/count_tokens", Family::Anthropic),

@@ -6,6 +6,7 @@ use crate::engine::{
     Engine,
     chat_template::{ChatTemplate, Conversation, Ending},
     dialect::{Dialect, ThoughtTokens, ToolChoice},
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     grammar::{Compiler, GrammarSource},
     request::{GenerateRequest, Prompt, Sink},
@@ -14,7 +15,7 @@ use crate::engine::{
 
 use super::{
     ask::Chat,
-    backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+    backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
 };
 
 /// The engine's thread is taken for stuck when one step lasts longer.
@@ -52,8 +53,16 @@ impl Backend for Served {
         &self.info
     }
 
+    fn makes(&self) -> Makes {
+        Makes::Text { width: self.engine.hidden() }
+    }
+
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
         self.engine.submit(request, sink);
+    }
+
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        self.engine.embed(request, left, done);
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
@@ -85,6 +94,14 @@ impl Backend for Served {
         template.render(&conversation).map_err(|error| RenderError::Refused(error.to_string()))
     }
 
+    fn template(&self) -> Option<&str> {
+        self.template.as_ref().map(|template| &*template.sources().default)
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.engine.tokenizer()
+    }
+
     fn dialect(&self) -> &Dialect {
         &self.dialect
     }
@@ -101,6 +118,7 @@ impl Backend for Served {
         let stats = self.engine.stats();
         Snapshot {
             running: stats.running.get() as usize,
+            running_max: self.engine.running_max(),
             waiting: stats.waiting() as usize,
             kv_blocks_used: stats.kv_blocks_used.get() as usize,
             kv_blocks_cached: stats.kv_blocks_cached.get() as usize,

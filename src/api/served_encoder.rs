@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use crate::engine::{
     dialect::{Dialect, ThoughtTokens},
-    encoder::Encoder,
+    encoder::{Done, EncodeRequest, Encoder, Left, Output},
     error::RequestError,
     grammar::{GrammarError, GrammarSource},
     request::{Event, GenerateRequest, Prompt, Sink},
+    tokenizer::Tokenizer,
 };
 
 use super::{
     ask::Chat,
-    backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+    backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
     served::{self, STEP_TIME_MAX},
 };
 
@@ -39,11 +40,19 @@ impl Backend for ServedEncoder {
         &self.info
     }
 
-    fn encoder(&self) -> Option<&Encoder> {
-        Some(&self.encoder)
+    fn makes(&self) -> Makes {
+        let spec = self.encoder.spec();
+        match spec.output {
+            Output::Vector { .. } => Makes::Vectors { width: spec.output_width() },
+            Output::Score { .. } => Makes::Scores,
+        }
     }
 
-    /// Refuses. Who asks in a client's name looks for an [`encoder`](Backend::encoder) first.
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        self.encoder.submit(request, left, done);
+    }
+
+    /// Refuses. Who asks in a client's name has been told by [`makes`](Backend::makes).
     fn submit(&self, _: GenerateRequest, mut sink: Box<dyn Sink>) {
         sink.on_event(Event::Failed(RequestError::Internal("an encoder generates nothing".into())));
     }
@@ -66,6 +75,14 @@ impl Backend for ServedEncoder {
 
     fn render(&self, _: &Chat) -> Result<String, RenderError> {
         Err(RenderError::NoTemplate)
+    }
+
+    fn template(&self) -> Option<&str> {
+        None
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.encoder.tokenizer()
     }
 
     fn dialect(&self) -> &Dialect {

@@ -42,7 +42,7 @@ impl Embedding {
         if inputs.is_empty() {
             return done(Err(RequestError::EmptyPrompt.into()));
         }
-        if !engine.embeds() {
+        if engine.hidden().is_none() {
             return done(Err(RequestError::Internal("the model gives no embeddings".into()).into()));
         }
         let count = inputs.len();

@@ -80,7 +80,8 @@ struct Inner {
     name: String,
     spec: Spec,
     context: usize,
-    embeds: bool,
+    running_max: usize,
+    hidden: Option<usize>,
     queue_max: usize,
     tokenizer: Arc<Tokenizer>,
     grammars: Compiler,
@@ -103,7 +104,7 @@ impl Engine {
         tokenizer: Arc<Tokenizer>,
         config: EngineConfig,
     ) -> Result<Self, StartError> {
-        let (spec, embeds) = (model.spec().clone(), model.hidden().is_some());
+        let (spec, hidden) = (model.spec().clone(), model.hidden());
         let running_max = model.width_max().unwrap_or(usize::MAX).min(config.running_max);
         let config = EngineConfig { running_max, ..config };
         let context = config.context_max.map_or(spec.context, |max| max.min(spec.context));
@@ -178,7 +179,8 @@ impl Engine {
             name: name.to_owned(),
             spec,
             context,
-            embeds,
+            running_max,
+            hidden,
             queue_max: config.queue_max,
             grammars: Compiler::new(&tokenizer),
             tokenizer,
@@ -196,9 +198,9 @@ impl Engine {
         Embedding::start(self, request, left, done);
     }
 
-    /// Whether the model can [`embed`](Self::embed).
-    pub fn embeds(&self) -> bool {
-        self.0.embeds
+    /// Values of the vectors that the model can [`embed`](Self::embed) to; `None`: it can't.
+    pub fn hidden(&self) -> Option<usize> {
+        self.0.hidden
     }
 
     /// Asks for a generation; never waits. Everything is told to `sink`, a refusal too: then before this returns, on the
@@ -262,6 +264,11 @@ impl Engine {
     /// Tokens that prompt and answer may have together.
     pub fn context(&self) -> usize {
         self.0.context
+    }
+
+    /// Sequences that are generated side by side at most.
+    pub fn running_max(&self) -> usize {
+        self.0.running_max
     }
 
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {

@@ -33,9 +33,13 @@ use crate::{
 };
 
 /// How an API writes an answer down. For a stream `begin`, then `started`, any number of `piece` and one `end` for each
-/// choice, in any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`.
+/// choice, in any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`, or
+/// `refused`. In either case `under_way` comes before, for each choice.
 pub trait Wire: Send + 'static {
     fn framing(&self) -> Framing;
+
+    /// The prompt of a choice has been read, whether the answer is a stream or not.
+    fn under_way(&mut self) {}
 
     /// The first choice is about to speak.
     fn begin(&mut self, _begun: &Begun, _out: &mut Frames) {}
@@ -55,6 +59,9 @@ pub trait Wire: Send + 'static {
     /// The answer breaks off.
     fn fail(&mut self, error: &ApiError, out: &mut Frames);
 
+    /// The answer breaks off before anything of it was sent: the client gets the error instead.
+    fn refused(&mut self, _error: &ApiError) {}
+
     /// The answer at once: the body of the reply.
     fn whole(&mut self, begun: &Begun, choices: &[Choice], total: &Total) -> Value;
 }
@@ -64,6 +71,8 @@ pub struct Begun<'a> {
     pub model: &'a dyn Backend,
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
+    /// The tokens of each prompt, if the ask wants them told.
+    pub prompts: &'a [Vec<u32>],
 }
 
 /// New text of a choice.

@@ -1,22 +1,20 @@
 //! A model as one caller has it: it stays in memory as long as the caller or one of its generations does.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{ModelId, Shared};
 use crate::{
     api::{
         ask::Chat,
-        backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+        backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
     },
     engine::{
         dialect::{Dialect, ThoughtTokens},
-        encoder::Encoder,
+        encoder::{Done, EncodeRequest, Left},
         error::RequestError,
         grammar::GrammarSource,
         request::{Event, Flow, GenerateRequest, Prompt, Sink},
+        tokenizer::Tokenizer,
     },
 };
 
@@ -56,17 +54,27 @@ impl Backend for Lease {
         self.backend.info()
     }
 
-    fn encoder(&self) -> Option<&Encoder> {
-        self.backend.encoder()
+    fn makes(&self) -> Makes {
+        self.backend.makes()
     }
 
     /// As the model's own, but that what the request has waited for the model counts for its deadlines.
     fn submit(&self, mut request: GenerateRequest, sink: Box<dyn Sink>) {
         let waited = self.asked.elapsed();
-        let left = |timeout: Duration| timeout.saturating_sub(waited);
-        request.queue_timeout = left(request.queue_timeout);
-        request.timeout = request.timeout.map(left);
+        request.queue_timeout = request.queue_timeout.saturating_sub(waited);
+        request.timeout = request.timeout.map(|timeout| timeout.saturating_sub(waited));
         self.backend.submit(request, Box::new(HeldSink { sink, hold: Some(Arc::clone(&self.hold)) }));
+    }
+
+    /// As [`submit`](Self::submit).
+    fn embed(&self, mut request: EncodeRequest, left: Left, done: Done) {
+        request.queue_timeout = request.queue_timeout.saturating_sub(self.asked.elapsed());
+        let hold = Arc::clone(&self.hold);
+        let done = move |result| {
+            done(result);
+            drop(hold);
+        };
+        self.backend.embed(request, left, Box::new(done));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
@@ -87,6 +95,14 @@ impl Backend for Lease {
 
     fn render(&self, chat: &Chat) -> Result<String, RenderError> {
         self.backend.render(chat)
+    }
+
+    fn template(&self) -> Option<&str> {
+        self.backend.template()
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.backend.tokenizer()
     }
 
     fn dialect(&self) -> &Dialect {

@@ -239,7 +239,7 @@ impl Sampler {
             return mirostat::draw(&mut left, mirostat, vocabulary, chance, memory);
         }
         if let Some(usual) = Usual::of(params) {
-            return self.draw_usual(&mut logits[..vocabulary], &usual, chance);
+            return self.draw_usual(&logits[..vocabulary], &usual, chance);
         }
         for filter in params.filters().skip(first) {
             match filter {
@@ -249,10 +249,11 @@ impl Sampler {
                 Filter::Typical => left.keep_most_typical(params.typical_p)?,
                 Filter::TopP => left.keep_most_likely(params.top_p)?,
                 Filter::MinP => filters::min_p(&mut left, params.min_p)?,
-                Filter::Xtc => match params.xtc {
-                    Some(xtc) => filters::xtc(&mut left, xtc, ask.seed, ask.tokens.len() as u64)?,
-                    None => {}
-                },
+                Filter::Xtc => {
+                    if let Some(xtc) = params.xtc {
+                        filters::xtc(&mut left, xtc, ask.seed, ask.tokens.len() as u64)?;
+                    }
+                }
                 Filter::Temperature => filters::temperature(&mut left, params)?,
             }
         }
