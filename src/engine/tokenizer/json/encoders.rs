@@ -104,7 +104,7 @@ mod tests {
             "本", "語", "text", "tab", "and", "line", "w", "##w", "¿", "?", "Hello", "WORLD",
         ];
         let vocab: serde_json::Map<_, _> = (0..).zip(tokens).map(|(id, token)| (token.into(), json!(id))).collect();
-        let special = |id: u32| json!({ "id": id, "content": tokens[id as usize], "special": true });
+        let special = |id: u32| json!({ "id": id, "content": tokens[id as usize], "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false });
         let part = |id: &str| json!({ "SpecialToken": { "id": id, "type_id": 0 } });
         let text = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
         let known = |id: &str, number: u32| json!({ "id": id, "ids": [number], "tokens": [id] });
@@ -161,7 +161,7 @@ mod tests {
             ("text", -6.0),
             ("▁a", -4.1),
         ];
-        let special = |id: usize| json!({ "id": id, "content": tokens[id].0, "special": true });
+        let special = |id: usize| json!({ "id": id, "content": tokens[id].0, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false });
         let file = json!({
             "version": "1.0",
             "added_tokens": (0..4).map(special).collect::<Vec<_>>(),
