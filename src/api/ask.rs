@@ -29,8 +29,12 @@ pub struct Ask {
     pub choices: usize,
     /// What answers must look like.
     pub format: Option<Format>,
-    /// What comes after what is generated, for models that can fill in a middle.
-    pub suffix: Option<String>,
+    /// What comes after what is generated, for models that can fill in a middle; with prompts only.
+    pub suffix: Option<Suffix>,
+    /// Tokens that come before the prompt: what was said before.
+    pub context: Vec<u32>,
+    /// The wire is told the prompts' tokens ([`Begun::prompts`](super::answer::Begun)).
+    pub tells_prompts: bool,
     pub thoughts: ThoughtsWanted,
 }
 
@@ -38,6 +42,14 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
     pub source: GrammarSource,
+    /// The field that says so.
+    pub param: &'static str,
+}
+
+/// What comes after what is generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suffix {
+    pub text: String,
     /// The field that says so.
     pub param: &'static str,
 }
@@ -64,6 +76,8 @@ pub struct Chat {
     pub continues: bool,
     /// Further variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
+    /// A model without a template gets the texts as they are.
+    pub plain: bool,
 }
 
 /// What becomes of a model's thoughts.
@@ -94,7 +108,19 @@ impl Ask {
             choices: 1,
             format: None,
             suffix: None,
+            context: Vec::new(),
+            tells_prompts: false,
             thoughts: ThoughtsWanted::default(),
+        }
+    }
+
+    /// Bytes of text to be worked on before it is submitted. Prompts as they are cost nothing: the engine tokenises on a
+    /// thread of its own.
+    pub fn work_bytes(&self) -> usize {
+        let suffix = self.suffix.as_ref().map(|suffix| suffix.text.len());
+        match &self.input {
+            Input::Prompts(_) if suffix.is_none() && !self.tells_prompts => 0,
+            input => input.bytes() + suffix.unwrap_or(0),
         }
     }
 
@@ -108,7 +134,7 @@ impl Ask {
         let param = self.param();
         let prompt = match self.input {
             Input::Prompts(prompts) => prompts.into_iter().next().unwrap_or(Prompt::Tokens(Vec::new())),
-            Input::Chat(chat) => Prompt::Rendered(render(&chat, model, param)?),
+            Input::Chat(chat) => prompt(&chat, model, param)?,
         };
         Ok(GenerateRequest { prompt, ..self.request })
     }
@@ -130,8 +156,7 @@ impl Input {
         }
     }
 
-    /// Size in bytes, as a measure of the work of writing it out. Prompts cost nothing: the engine tokenises on a thread of
-    /// its own.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         fn size(value: &Value) -> usize {
             match value {
@@ -142,13 +167,22 @@ impl Input {
             }
         }
         match self {
-            Self::Prompts(_) => 0,
+            Self::Prompts(prompts) => prompts.iter().map(Prompt::bytes).sum(),
             Self::Chat(chat) => {
                 let tools = chat.tools.iter().filter_map(|tool| tool.parameters.as_ref()).map(size);
                 chat.messages.iter().map(size).chain(tools).sum()
             }
         }
     }
+}
+
+/// The prompt for a conversation: what the model's template makes of it, or its texts where that will do.
+pub fn prompt(chat: &Chat, model: &dyn Backend, param: &'static str) -> Result<Prompt, ApiError> {
+    if chat.plain && model.template().is_none() {
+        let texts: Vec<&str> = chat.messages.iter().filter_map(|message| message["content"].as_str()).collect();
+        return Ok(Prompt::Text(texts.join("\n\n")));
+    }
+    render(chat, model, param).map(Prompt::Rendered)
 }
 
 /// A conversation, which came in the field `param`, as the model's template writes it.

@@ -8,6 +8,7 @@ use crate::engine::{
     error::RequestError,
     grammar::{Grammar, GrammarError, GrammarSource},
     request::{GenerateRequest, Prompt, Sink},
+    tokenizer::Tokenizer,
 };
 
 use super::ask::Chat;
@@ -47,6 +48,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A conversation as the model's chat template writes it, with the opening of the assistant's turn at the end.
     fn render(&self, chat: &Chat) -> Result<String, RenderError>;
+
+    /// The text of its chat template; `None` for a model without.
+    fn template(&self) -> Option<&str>;
+
+    /// How its texts become tokens.
+    fn tokenizer(&self) -> &Tokenizer;
 
     /// How the model writes thoughts and tool calls.
     fn dialect(&self) -> &Dialect;
@@ -107,6 +114,8 @@ pub enum RenderError {
 pub struct Snapshot {
     /// Sequences being generated.
     pub running: usize,
+    /// Sequences that are generated side by side at most.
+    pub running_max: usize,
     /// Requests that wait for admission.
     pub waiting: usize,
     /// Held by sequences.
@@ -130,6 +139,7 @@ impl Snapshot {
     pub fn total(engines: impl IntoIterator<Item = Snapshot>) -> Self {
         let add = |sum: Self, one: Self| Self {
             running: sum.running + one.running,
+            running_max: sum.running_max + one.running_max,
             waiting: sum.waiting + one.waiting,
             kv_blocks_used: sum.kv_blocks_used + one.kv_blocks_used,
             kv_blocks_cached: sum.kv_blocks_cached + one.kv_blocks_cached,

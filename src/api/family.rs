@@ -22,8 +22,8 @@ pub enum Family {
 }
 
 /// Paths of llama-server that are no other API's.
-const LLAMA_SERVER: [&str; 7] =
-    ["/completion", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/infill"];
+const LLAMA_SERVER: [&str; 8] =
+    ["/completion", "/completions", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/infill"];
 
 impl Family {
     /// The API that a path belongs to.
@@ -64,7 +64,14 @@ impl Family {
                 "type": "error",
                 "error": { "type": anthropic_type(error.status()), "message": message },
             }),
-            Self::Ollama => json!({ "error": message }),
+            // Its clients look for these words.
+            Self::Ollama => match error {
+                ApiError::UnknownModel { name, .. } => {
+                    let name: String = name.chars().take(64).collect();
+                    json!({ "error": format!("model '{name}' not found: {message}") })
+                }
+                _ => json!({ "error": message }),
+            },
             Self::LlamaServer => {
                 json!({ "error": { "code": error.status(), "message": message, "type": llama_server_type(error) } })
             }

@@ -94,6 +94,14 @@ impl Backend for Served {
         template.render(&conversation).map_err(|error| RenderError::Refused(error.to_string()))
     }
 
+    fn template(&self) -> Option<&str> {
+        self.template.as_ref().map(|template| &*template.sources().default)
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.engine.tokenizer()
+    }
+
     fn dialect(&self) -> &Dialect {
         &self.dialect
     }
@@ -110,6 +118,7 @@ impl Backend for Served {
         let stats = self.engine.stats();
         Snapshot {
             running: stats.running.get() as usize,
+            running_max: self.engine.running_max(),
             waiting: stats.waiting() as usize,
             kv_blocks_used: stats.kv_blocks_used.get() as usize,
             kv_blocks_cached: stats.kv_blocks_cached.get() as usize,

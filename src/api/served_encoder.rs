@@ -8,6 +8,7 @@ use crate::engine::{
     error::RequestError,
     grammar::{GrammarError, GrammarSource},
     request::{Event, GenerateRequest, Prompt, Sink},
+    tokenizer::Tokenizer,
 };
 
 use super::{
@@ -74,6 +75,14 @@ impl Backend for ServedEncoder {
 
     fn render(&self, _: &Chat) -> Result<String, RenderError> {
         Err(RenderError::NoTemplate)
+    }
+
+    fn template(&self) -> Option<&str> {
+        None
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.encoder.tokenizer()
     }
 
     fn dialect(&self) -> &Dialect {

@@ -137,6 +137,11 @@ impl Model for HashModel {
 
 /// A tokenizer whose token `i` is the byte `i`; 256 is an end token.
 pub fn byte_tokenizer() -> Tokenizer {
+    byte_tokenizer_with(&[])
+}
+
+/// The same with further control tokens, from 257 on.
+pub fn byte_tokenizer_with(control: &[&str]) -> Tokenizer {
     // GPT-2's spelling of bytes: printable ones are themselves, the others come from U+0100 on.
     let mut others = 0x100..;
     let mut tokens: Vec<String> = (0..=255u8)
@@ -146,8 +151,9 @@ pub fn byte_tokenizer() -> Tokenizer {
         })
         .collect();
     tokens.push("<|endoftext|>".into());
+    tokens.extend(control.iter().map(|&token| token.to_owned()));
     let mut types = vec![1; 256];
-    types.push(3);
+    types.resize(tokens.len(), 3);
     let mut writer = GgufWriter::new();
     writer
         .str("tokenizer.ggml.model", "gpt2")

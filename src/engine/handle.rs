@@ -80,6 +80,7 @@ struct Inner {
     name: String,
     spec: Spec,
     context: usize,
+    running_max: usize,
     hidden: Option<usize>,
     queue_max: usize,
     tokenizer: Arc<Tokenizer>,
@@ -178,6 +179,7 @@ impl Engine {
             name: name.to_owned(),
             spec,
             context,
+            running_max,
             hidden,
             queue_max: config.queue_max,
             grammars: Compiler::new(&tokenizer),
@@ -262,6 +264,11 @@ impl Engine {
     /// Tokens that prompt and answer may have together.
     pub fn context(&self) -> usize {
         self.0.context
+    }
+
+    /// Sequences that are generated side by side at most.
+    pub fn running_max(&self) -> usize {
+        self.0.running_max
     }
 
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {

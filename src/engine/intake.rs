@@ -131,10 +131,10 @@ impl Intake {
         // Cut to what context and cache leave; a prompt that has not even room for one token is refused by the scheduler.
         let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
         let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
-        let start = match (&request.prompt, &request.grammar) {
-            // A grammar says itself whether the answer begins with a space.
-            (Prompt::Rendered(_), None) => Start::OfText,
-            _ => Start::Continuation,
+        // A grammar says itself whether the answer begins with a space.
+        let start = match request.prompt.is_turn() && request.grammar.is_none() {
+            true => Start::OfText,
+            false => Start::Continuation,
         };
         let constraint = Constraint::new(request.grammar, request.thinking, request.ignore_eos, &self.tokenizer);
         let sequence = Sequence {

@@ -34,6 +34,7 @@ pub mod memory;
 pub mod models;
 pub mod prefix;
 mod process;
+mod prompt;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;

@@ -2,39 +2,10 @@
 //!
 //! Knows no wire format: `api` turns JSON into a [`GenerateRequest`] and [`Event`]s into replies.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-pub use super::prefix::Tenant;
-use super::{
-    error::RequestError,
-    grammar::Grammar,
-    tokenizer::{Markup, Special, Tokenizer},
-};
-
-/// A prompt as the caller has it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
-    /// Text, tokenised by the engine's intake thread with the model's own special tokens (BOS) added.
-    Text(String),
-    /// Text that already carries its special tokens, as a chat template renders it.
-    Rendered(String),
-    /// Token ids, taken as they are.
-    Tokens(Vec<u32>),
-}
-
-impl Prompt {
-    /// Its tokens.
-    pub fn encode(&self, tokenizer: &Tokenizer) -> Cow<'_, [u32]> {
-        match self {
-            Self::Text(text) => tokenizer.encode(text, Special::Add, Markup::Literal).into(),
-            Self::Rendered(text) => tokenizer.encode(text, Special::None, Markup::Parse).into(),
-            Self::Tokens(tokens) => tokens.into(),
-        }
-    }
-}
+use super::{error::RequestError, grammar::Grammar};
+pub use super::{prefix::Tenant, prompt::Prompt};
 
 /// How the next token is chosen: bias, then the filters in the order of [`SamplingParams::filters`], then a draw.
 #[derive(Debug, Clone, PartialEq)]

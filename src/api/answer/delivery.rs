@@ -69,6 +69,8 @@ struct Inner {
     per_prompt: usize,
     prompt_tokens: usize,
     cached_tokens: usize,
+    /// The tokens of each, if the wire is to know them.
+    prompts: Vec<Vec<u32>>,
     /// The wire has begun.
     begun: bool,
 }
@@ -112,6 +114,7 @@ impl Delivery {
             per_prompt: 1,
             prompt_tokens: 0,
             cached_tokens: 0,
+            prompts: Vec::new(),
             begun: false,
         };
         Arc::new(Self { setting, received: Instant::now(), inner: Mutex::new(inner) })
@@ -124,6 +127,11 @@ impl Delivery {
         inner.choices.resize_with(choices, Choice::default);
         inner.per_prompt = per_prompt;
         inner.stops = stops;
+    }
+
+    /// The wire is told these with the beginning.
+    pub fn show_prompts(&self, prompts: Vec<Vec<u32>>) {
+        self.lock().prompts = prompts;
     }
 
     /// Nobody waits for it any more.
@@ -240,11 +248,11 @@ impl Delivery {
             return None;
         }
         self.open(inner);
-        let Inner { state, wire, model, choices, prompt_tokens, cached_tokens, begun, .. } = inner;
+        let Inner { state, wire, model, choices, prompt_tokens, cached_tokens, prompts, begun, .. } = inner;
         let State::Streaming(frames) = state else { return None };
         if !mem::replace(begun, true) {
             let (prompt_tokens, cached_tokens) = (*prompt_tokens, *cached_tokens);
-            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens }, frames);
+            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, prompts }, frames);
         }
         Some((wire, frames, choices))
     }
@@ -286,10 +294,10 @@ impl Delivery {
         let total = inner.total(self.received);
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
-                let Inner { wire, model, choices, .. } = inner;
+                let Inner { wire, model, choices, prompts, .. } = inner;
                 let Some(model) = model else { return };
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
-                let begun = Begun { model: &**model, prompt_tokens, cached_tokens };
+                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, prompts };
                 let body = wire.whole(&begun, choices, &total);
                 // Given back before the client knows: its next request may be for a model that needs the room.
                 inner.model = None;

@@ -71,6 +71,8 @@ pub struct Begun<'a> {
     pub model: &'a dyn Backend,
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
+    /// The tokens of each prompt, if the ask wants them told.
+    pub prompts: &'a [Vec<u32>],
 }
 
 /// New text of a choice.

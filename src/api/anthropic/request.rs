@@ -19,11 +19,10 @@ use super::{conversation, tools};
 const STOP_MAX: usize = 64;
 const STOP_BYTES_MAX: usize = 256;
 /// What of Anthropic's is not here.
-const UNSUPPORTED: [&str; 10] = [
+const UNSUPPORTED: [&str; 9] = [
     "billing_policy",
     "compaction",
     "container",
-    "context_management",
     "diagnostics",
     "fallback_credit_token",
     "fallbacks",
@@ -69,6 +68,7 @@ pub fn message(body: &[u8], queue_timeout: Duration) -> Result<(Ask, Telling), A
     sampling.top_p = fields.number("top_p", 0.0..=1.0)?.unwrap_or(1.0);
     sampling.top_k = fields.integer("top_k", 0..=1_000_000)?.unwrap_or(0) as u32;
     read_labels(&mut fields)?;
+    read_context_management(&mut fields)?;
     for name in UNSUPPORTED {
         match fields.take(name) {
             None => {}
@@ -203,6 +203,19 @@ pub fn read_cache_control(fields: &mut Fields) -> Result<(), ApiError> {
     // Claude Code's, with a beta header: whose prompts share a cache.
     control.text("scope")?;
     control.finish()
+}
+
+/// `context_management`: what leaves the conversation as it is, as coding agents ask for it.
+fn read_context_management(fields: &mut Fields) -> Result<(), ApiError> {
+    let Some(mut management) = fields.object("context_management")? else { return Ok(()) };
+    let edits = management.take("edits");
+    management.finish()?;
+    let keeps_all = |edit: &Value| edit["type"] == "clear_thinking_20251015" && edit["keep"] == "all";
+    match edits {
+        None => Ok(()),
+        Some(Value::Array(edits)) if edits.iter().all(keeps_all) => Ok(()),
+        Some(_) => Err(ApiError::unsupported("context_management.edits", "this server does not edit conversations")),
+    }
 }
 
 /// Labels of the caller's own, which change nothing here.

@@ -14,6 +14,7 @@ use crate::{
         error::RequestError,
         grammar::GrammarSource,
         request::{Event, Flow, GenerateRequest, Prompt, Sink},
+        tokenizer::Tokenizer,
     },
 };
 
@@ -94,6 +95,14 @@ impl Backend for Lease {
 
     fn render(&self, chat: &Chat) -> Result<String, RenderError> {
         self.backend.render(chat)
+    }
+
+    fn template(&self) -> Option<&str> {
+        self.backend.template()
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.backend.tokenizer()
     }
 
     fn dialect(&self) -> &Dialect {

@@ -90,6 +90,14 @@ impl Models {
         status(&inner, id, slot, (Instant::now(), SystemTime::now())).ok_or(ApiError::Loading)
     }
 
+    /// The model of this name, if it is in memory, to be looked at: it may be ended any time.
+    pub fn peek_at(&self, name: &str) -> Option<Arc<dyn Backend>> {
+        let inner = self.0.lock();
+        let id = inner.resolve(Some(name)).ok()?;
+        let resident = inner.slots.get(&id)?.resident.as_ref()?;
+        Some(Arc::clone(&resident.backend))
+    }
+
     /// The default model, if it is in memory, to be looked at: it may be ended any time.
     pub fn peek(&self) -> Option<Arc<dyn Backend>> {
         let inner = self.0.lock();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::{
         answer::{Begun, Choice, Frames, Framing, Piece, Scored, Total, Wire},
-        ask::{Ask, Input},
+        ask::{Ask, Input, Suffix},
         error::ApiError,
         family::Family,
         fields::{Fields, kind, token_list},
@@ -62,7 +62,7 @@ fn parse(body: &[u8], queue_timeout: Duration) -> Result<(Ask, Telling, bool), A
     };
     let prompts = read_prompts(prompt)?;
     fields.finish()?;
-    ask.suffix = suffix;
+    ask.suffix = suffix.filter(|text| !text.is_empty()).map(|text| Suffix { text, param: "suffix" });
     ask.input = Input::Prompts(prompts);
     Ok((ask, telling, echo))
 }
@@ -132,10 +132,10 @@ impl CompletionWire {
     /// The prompt of a choice, as text, if it is said again.
     fn echoed(&self, choice: usize, begun: &Begun) -> String {
         match self.echo.as_ref().and_then(|prompts| prompts.get(choice / self.per_prompt)) {
-            Some(Prompt::Text(text) | Prompt::Rendered(text)) => text.clone(),
+            Some(Prompt::Text(text)) => text.clone(),
             // Ids that there are not have been refused.
             Some(Prompt::Tokens(tokens)) => begun.model.decode(tokens).unwrap_or_default(),
-            None => String::new(),
+            _ => String::new(),
         }
     }
 

@@ -6,11 +6,11 @@ mod completions;
 mod embeddings;
 mod format;
 mod logprobs;
-mod messages;
+pub mod messages;
 mod models;
 mod request;
 mod responses;
-mod tools;
+pub mod tools;
 
 pub use chat::chat;
 pub use completions::completions;

@@ -1,5 +1,6 @@
 //! Every operation: what it is for, and the fields of its body.
 
+use super::{llama_server, ollama};
 use crate::http::Method;
 
 /// A method and a path.
@@ -53,22 +54,27 @@ pub enum Kind {
 
 use Kind::{Any, Flag, List, Number, Object, Text, Whole};
 
-const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, required: false, about }
 }
 
-const fn needed(name: &'static str, kind: Kind, about: &'static str) -> Field {
+pub(super) const fn needed(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, required: true, about }
 }
 
-const fn get(path: &'static str, family: &'static str, summary: &'static str, answer: &'static str) -> Operation {
+pub(super) const fn get(
+    path: &'static str,
+    family: &'static str,
+    summary: &'static str,
+    answer: &'static str,
+) -> Operation {
     Operation { method: Method::Get, path, family, summary, fields: &[], example: None, answer }
 }
 
-const MODEL: Field = field("model", Text, "Its name or alias; the default one if absent.");
+pub(super) const MODEL: Field = field("model", Text, "Its name or alias; the default one if absent.");
 
 /// What the sampler takes, by OpenAI's and llama.cpp's names.
-const SAMPLING: &[Field] = &[
+pub(super) const SAMPLING: &[Field] = &[
     field("temperature", Number, "0 to 2; 0 always takes the most likely token."),
     field("top_p", Number, "Keep the smallest set of tokens whose probabilities add up to this."),
     field("presence_penalty", Number, "-2 to 2, taken from the logits of tokens that were generated before."),
@@ -263,7 +269,7 @@ const MESSAGES: &[Field] = &[
     field("billing_policy", Object, "Not supported."),
     field("compaction", Object, "Not supported."),
     field("container", Any, "Not supported."),
-    field("context_management", Object, "Not supported."),
+    field("context_management", Object, "Only what leaves the conversation as it is."),
     field("diagnostics", Object, "Not supported."),
     field("fallback_credit_token", Text, "Not supported."),
     field("fallbacks", Any, "Not supported."),
@@ -272,7 +278,12 @@ const MESSAGES: &[Field] = &[
     field("thread", Object, "Not supported."),
 ];
 
-pub const OPERATIONS: &[Operation] = &[
+/// All of them.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    [OPERATIONS, ollama::OPERATIONS, llama_server::OPERATIONS].into_iter().flatten()
+}
+
+const OPERATIONS: &[Operation] = &[
     get("/health", "Operation", "The server's state in one answer.", "State of all parts, and a few figures."),
     get("/livez", "Operation", "Whether the process answers.", "It does."),
     get("/readyz", "Operation", "Whether new requests can be served.", "They can."),

@@ -178,7 +178,8 @@ fn what_is_asked_for_reaches_the_engine() {
     assert_eq!((asked.max_tokens, asked.prompt), (999, Prompt::Rendered("Hi".into())));
     let more = json!({"temperature": 0, "top_p": 0.5, "top_k": 3, "system": "Be brief.", "service_tier": "auto",
         "metadata": {"user_id": "u"}, "thinking": {"type": "enabled", "budget_tokens": 7}, "mcp_servers": [],
-        "cache_control": {"type": "ephemeral"}, "output_config": {"effort": "max"}, "speed": "standard"});
+        "cache_control": {"type": "ephemeral"}, "output_config": {"effort": "max"}, "speed": "standard",
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}});
     assert_eq!(it.post(MESSAGES, &ask("Hi", more)).status().code(), 200);
     let asked = it.asked();
     assert_eq!((asked.sampling.temperature, asked.sampling.top_p, asked.sampling.top_k), (0.0, 0.5, 3));
@@ -249,6 +250,7 @@ fn refusals_are_anthropics() {
     bad(json!({"max_tokens": null}), "max_tokens: missing");
     bad(json!({"max_token": 1}), "max_token: unknown field; did you mean max_tokens?");
     bad(json!({"container": "x"}), "container: this server does not");
+    bad(json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}), "context_management.edits: ");
     bad(json!({"mcp_servers": [{}]}), "mcp_servers: this server does not");
     bad(json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: missing");
     bad(json!({"thinking": {"type": "enabled", "budget_tokens": 999}}), "thinking.budget_tokens: must be less");

@@ -16,9 +16,10 @@ use crate::{
         dialect::{Calls, Dialect, ThoughtTokens, Thoughts},
         encoder::{Done, EncodeError, EncodeInput, EncodeRequest, Encoded, Left},
         error::RequestError,
-        fake::byte_tokenizer,
+        fake::{byte_tokenizer, byte_tokenizer_with},
         grammar::{Compiler, GrammarSource},
         request::{Event, FinishReason, GenerateRequest, Prompt, Sink, StopCause, Timeline, TokenLogprobs, Usage},
+        tokenizer::Tokenizer,
     },
     http::{Method, Reply, Request, Router},
 };
@@ -33,6 +34,7 @@ pub struct Echo {
     dialect: Dialect,
     thoughts: Option<ThoughtTokens>,
     compiler: Compiler,
+    tokenizer: Arc<Tokenizer>,
     makes: Makes,
     pub alive: AtomicBool,
     /// What it was asked last.
@@ -45,11 +47,21 @@ pub struct Echo {
 
 impl Echo {
     pub fn new() -> Arc<Self> {
-        Self::making(Makes::Text { width: None })
+        Self::made(byte_tokenizer(), Makes::Text { width: None })
     }
 
     /// One that makes something else than text, if told to.
     pub fn making(makes: Makes) -> Arc<Self> {
+        Self::made(byte_tokenizer(), makes)
+    }
+
+    /// One that has tokens for filling in a middle, 257 to 259, and one that ends it.
+    pub fn filling() -> Arc<Self> {
+        let control = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>"];
+        Self::made(byte_tokenizer_with(&control), Makes::Text { width: None })
+    }
+
+    fn made(tokenizer: Tokenizer, makes: Makes) -> Arc<Self> {
         let info = ModelInfo {
             architecture: "parrot".to_owned(),
             weights_type: "f32".to_owned(),
@@ -60,7 +72,7 @@ impl Echo {
             load_seconds: 0.5,
             loaded: UNIX_EPOCH,
         };
-        let tokenizer = Arc::new(byte_tokenizer());
+        let tokenizer = Arc::new(tokenizer);
         let thoughts = Thoughts { open: "<think>", close: "</think>" };
         let dialect = Dialect::new(Some(thoughts), Calls::Tagged, &tokenizer);
         Arc::new(Self {
@@ -68,6 +80,7 @@ impl Echo {
             thoughts: dialect.thought_tokens(&tokenizer),
             dialect,
             compiler: Compiler::new(&tokenizer),
+            tokenizer,
             makes,
             alive: true.into(),
             asked: Mutex::default(),
@@ -79,8 +92,9 @@ impl Echo {
 
 fn tokens_of(prompt: &Prompt) -> Vec<u32> {
     match prompt {
-        Prompt::Text(text) | Prompt::Rendered(text) => text.bytes().map(u32::from).collect(),
+        Prompt::Text(text) | Prompt::Rendered(text) | Prompt::Marked(text) => text.bytes().map(u32::from).collect(),
         Prompt::Tokens(tokens) => tokens.clone(),
+        Prompt::Parts(parts) => parts.iter().flat_map(tokens_of).collect(),
     }
 }
 
@@ -210,6 +224,14 @@ impl Backend for Echo {
         }
     }
 
+    fn template(&self) -> Option<&str> {
+        Some("{{ messages[-1].content }}")
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     fn dialect(&self) -> &Dialect {
         &self.dialect
     }
@@ -225,6 +247,7 @@ impl Backend for Echo {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             running: 2,
+            running_max: 4,
             waiting: 3,
             kv_blocks_used: 1,
             kv_blocks_total: 4,
@@ -250,11 +273,14 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        Self::making(Makes::Text { width: None })
+        Self::serving(Echo::new())
     }
 
     pub fn making(makes: Makes) -> Self {
-        let echo = Echo::making(makes);
+        Self::serving(Echo::making(makes))
+    }
+
+    pub fn serving(echo: Arc<Echo>) -> Self {
         let settings = Settings { hosts: Some(vec!["sconce.lan".to_owned()]), ..Settings::default() };
         let api = Api::new(settings).unwrap();
         api.set_backend(Arc::clone(&echo) as Arc<dyn Backend>);

@@ -12,6 +12,7 @@ mod ends;
 mod error;
 mod json;
 mod merge;
+mod middle;
 mod sentencepiece;
 mod special;
 mod split;
@@ -26,6 +27,7 @@ use ends::{Ends, end_tokens, is_usual_end};
 pub use error::TokenizerError;
 pub(in crate::engine) use json::NamedTokens;
 use merge::Merger;
+pub use middle::FillInMiddle;
 use sentencepiece::{SPACE, SentencePiece};
 use special::{Part, SpecialTokens};
 use split::{Rules, Splitter, Unit};
@@ -74,6 +76,7 @@ pub struct Tokenizer {
     between: Vec<u32>,
     end_tokens: Vec<u32>,
     leading_space: bool,
+    fill_in_middle: Option<FillInMiddle>,
 }
 
 #[derive(Debug)]
@@ -152,8 +155,10 @@ impl Tokenizer {
         let last = if matches!(kind, Encoder::WordPiece(_)) { separator.or(eos) } else { eos };
 
         let end_tokens = end_tokens(&vocabulary, ends.ending.iter().copied().filter_map(|id| known(Some(id))));
+        let special = SpecialTokens::new(&vocabulary, &HashMap::new())?;
         Ok(Self {
-            special: SpecialTokens::new(&vocabulary, &HashMap::new())?,
+            fill_in_middle: FillInMiddle::find(&vocabulary, &special, FillInMiddle::named(metadata)?),
+            special,
             leading_space: match &kind {
                 Encoder::Bpe { .. } => false,
                 Encoder::SentencePiece { space_prefix, .. } => *space_prefix,
