@@ -9,10 +9,7 @@ use std::{
 };
 
 use crate::{
-    engine::{
-        encoder::{EncodeError, EncodeInput, EncodeRequest, Encoded, shorten},
-        error::RequestError,
-    },
+    engine::encoder::{EncodeError, EncodeInput, EncodeRequest, Encoded, shorten},
     http::{Reply, Request, Responder},
 };
 
@@ -170,8 +167,10 @@ impl Call {
 }
 
 impl Drop for Call {
-    /// Nobody was told anything: the client has gone, or something is broken.
+    /// Where nobody was told anything the client has gone, or something is broken: then the responder says so.
     fn drop(&mut self) {
-        self.answer(Err(RequestError::Internal("an encoding was dropped".into()).into()));
+        if let Some(responder) = self.responder().take() {
+            self.metrics.on_answer(self.endpoint, if responder.is_closed() { 499 } else { 500 });
+        }
     }
 }

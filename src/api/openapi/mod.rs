@@ -2,9 +2,11 @@
 //!
 //! Made of the table in `operations`, which a test holds to the routes and to the fields that their handlers read.
 
+mod encodings;
 mod llama_server;
 mod ollama;
 mod operations;
+mod responses;
 
 use std::sync::{Arc, LazyLock};
 
