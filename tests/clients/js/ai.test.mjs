@@ -24,7 +24,7 @@ test("text streams as it is told at once", async () => {
 test("a tool is called", async () => {
   const city = z.object({ city: z.enum(["Paris", "Rome"]) });
   const tools = { weather: tool({ description: "The weather in a city.", inputSchema: city }) };
-  const answer = await generateText({ model, prompt, tools, toolChoice: "required", maxOutputTokens: 256, seed: 1, maxRetries: 0 });
+  const answer = await generateText({ model, prompt, tools, toolChoice: "required", maxOutputTokens: 256, seed: 1, maxRetries: 0, providerOptions: { sconce: { parallel_tool_calls: false } } });
   assert.equal(answer.toolCalls[0].toolName, "weather");
   assert.ok(["Paris", "Rome"].includes(answer.toolCalls[0].input.city));
   assert.equal(answer.finishReason, "tool-calls");

@@ -30,7 +30,7 @@ test("a chat streams what it answers at once", async () => {
 });
 
 test("the stream helper puts a forced call together", async () => {
-  const runner = client.chat.completions.stream({ model, messages, tools: [weather], tool_choice: "required", max_tokens: 256, seed: 1 });
+  const runner = client.chat.completions.stream({ model, messages, tools: [weather], tool_choice: "required", parallel_tool_calls: false, max_tokens: 256, seed: 1 });
   const message = await runner.finalMessage();
   const call = message.tool_calls[0];
   assert.equal(call.function.name, "get_weather");
