@@ -33,7 +33,7 @@ pub struct Ask {
     pub suffix: Option<Suffix>,
     /// Tokens that come before the prompt: what was said before.
     pub context: Vec<u32>,
-    /// The wire is told the prompts' tokens ([`Begun::prompts`](super::answer::Begun)).
+    /// The wire is told the prompts' tokens (`Begun::prompts`).
     pub tells_prompts: bool,
     pub thoughts: ThoughtsWanted,
 }

@@ -1,10 +1,10 @@
 //! The models of one server by name: gives requests the model they ask for, and has models loaded and ended for that.
 //!
-//! The decisions are the [`machine`]'s, which is pure. Here they are carried out: a thread of its own ("models") answers
+//! The decisions are the `machine`'s, which is pure. Here they are carried out: a thread of its own ("models") answers
 //! callers that waited, watches the time, and starts a thread for each load and each end. What a model is made of, and
 //! how it comes into memory, only its [`Origin`] knows.
 //!
-//! A caller holds its model by a [`Lease`](lease), and so does each generation that it starts: what they hold is counted,
+//! A caller holds its model by a `Lease`, and so does each generation that it starts: what they hold is counted,
 //! and a model that is counted is not ended.
 //!
 //! Nothing of a caller's runs while the lock is held, and nothing waits for anything while it holds it.
