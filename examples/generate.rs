@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     for event in engine.generate(GenerateRequest::new(Prompt::Text(prompt))) {
         match event {
+            Event::Started { .. } => {}
             Event::Piece { text, .. } => print!("{text}"),
             Event::Finished { reason, usage, .. } => println!("\n[{reason:?}, {} tokens]", usage.completion_tokens),
             Event::Failed(error) => return Err(error.into()),

@@ -65,6 +65,32 @@ fn architectures_compute_what_their_configurations_say() {
     }
 }
 
+/// The logits of a row are the products of its hidden state with the head, which is the token table here.
+#[test]
+fn hidden_states_are_what_the_head_reads() {
+    let tiny = Tiny { dtype: GgmlDType::F32, ..Tiny::new(Architecture::Qwen3) };
+    let (tokens, source) = (tokens(&tiny), tiny.source());
+    let mut model = load(&source, LoadOptions::new(NonZeroUsize::new(2).unwrap())).unwrap();
+    let blocks: Vec<_> = (0..3).map(BlockId).collect();
+    let mut cache = KvCache::new(model.spec(), blocks.len(), KvType::F16);
+    let mut outcomes =
+        [&[Want::Hidden; 3][..], &[Want::Logits; 3], &[Want::Hidden, Want::Best, Want::Logits]].map(|wants| {
+            let (mut batch, mut outcome) = (Batch::new(tiny.vocabulary), Outcome::default());
+            batch.push(&tokens, 0, &blocks, wants);
+            model.forward(&batch, &mut cache, &mut outcome).unwrap();
+            outcome
+        });
+    let [hidden, logits, mixed] = &mut outcomes;
+    assert_eq!((model.hidden(), hidden.hidden.len()), (Some(tiny.hidden), 3 * tiny.hidden));
+    assert_eq!(mixed.hidden, hidden.hidden[..tiny.hidden]);
+    assert_eq!(mixed.logits, logits.logits[2 * tiny.vocabulary..]);
+    let table: Vec<Vec<f32>> = tiny.write().tensors["token_embd.weight"].to_vec2().unwrap();
+    let product = |state: &[f32], row: &[f32]| state.iter().zip(row).map(|(a, b)| a * b).sum::<f32>();
+    let rows = hidden.hidden.chunks(tiny.hidden);
+    let expected: Vec<Vec<f32>> = rows.map(|state| table.iter().map(|row| product(state, row)).collect()).collect();
+    check(&expected, &logits.logits, "products of hidden states");
+}
+
 #[test]
 fn windows_hide_what_is_before_them() {
     for architecture in [Architecture::Llama, Architecture::Phi3, Architecture::Gemma2, Architecture::Gemma3] {

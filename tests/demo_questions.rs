@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use sconce::demo;
-use sconce::engine::chat_template::ChatTemplate;
+use sconce::engine::chat_template::{ChatTemplate, Conversation, Ending};
 use sconce::engine::gguf::Gguf;
 use sconce::engine::kv_cache::{KvCache, KvType};
 use sconce::engine::models::{self, LoadOptions, Source};
@@ -42,7 +42,11 @@ impl Demo {
     }
 
     fn rendered(&self, messages: serde_json::Value) -> Prompt {
-        Prompt::Rendered(self.template.render(&messages, true, &Map::new()).unwrap())
+        let variables = Map::new();
+        let messages = messages.as_array().expect("a list");
+        let ending = Ending::Reply;
+        let conversation = Conversation { messages, tools: &[], documents: None, ending, variables: &variables };
+        Prompt::Rendered(self.template.render(&conversation).unwrap())
     }
 
     fn question(&self, question: &str) -> Prompt {

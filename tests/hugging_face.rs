@@ -14,6 +14,7 @@ use common::{
 use sconce::engine::{
     batch::{Batch, Want},
     blocks::BlockId,
+    chat_template::{Conversation, Ending},
     kv_cache::{KvCache, KvType},
     models::{Architecture, LoadOptions, Outcome, Quantize, Source, load},
     tokenizer::{Markup, Special},
@@ -106,8 +107,10 @@ fn the_tokenizer_and_template_are_the_directorys() {
     let composed = tokenizer.encode("\u{e9}", Special::None, Markup::Literal);
     assert_eq!(tokenizer.encode("e\u{301}", Special::None, Markup::Literal), composed);
     let template = source.chat_template(&tokenizer).unwrap().unwrap();
-    let messages = json!([{ "role": "user", "content": "x" }]);
-    let prompt = template.render(&messages, true, &Default::default()).unwrap();
+    let messages = [json!({ "role": "user", "content": "x" })];
+    let (ending, variables) = (Ending::Reply, &Default::default());
+    let conversation = Conversation { messages: &messages, tools: &[], documents: None, ending, variables };
+    let prompt = template.render(&conversation).unwrap();
     assert_eq!(prompt, "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n");
 }
 

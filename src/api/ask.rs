@@ -21,14 +21,20 @@ pub struct Ask {
     /// The model's name; `None`: the one that is meant where none is named.
     pub model: Option<String>,
     pub input: Input,
+    /// The field that the input came in, where it has not its usual name.
+    pub param: Option<&'static str>,
     /// How to generate; its prompt is empty until `input` has been written out.
     pub request: GenerateRequest,
     /// Answers to each prompt.
     pub choices: usize,
     /// What answers must look like.
     pub format: Option<Format>,
-    /// What comes after what is generated, for models that can fill in a middle.
-    pub suffix: Option<String>,
+    /// What comes after what is generated, for models that can fill in a middle; with prompts only.
+    pub suffix: Option<Suffix>,
+    /// Tokens that come before the prompt: what was said before.
+    pub context: Vec<u32>,
+    /// The wire is told the prompts' tokens ([`Begun::prompts`](super::answer::Begun)).
+    pub tells_prompts: bool,
     pub thoughts: ThoughtsWanted,
 }
 
@@ -36,6 +42,14 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
     pub source: GrammarSource,
+    /// The field that says so.
+    pub param: &'static str,
+}
+
+/// What comes after what is generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suffix {
+    pub text: String,
     /// The field that says so.
     pub param: &'static str,
 }
@@ -62,6 +76,8 @@ pub struct Chat {
     pub continues: bool,
     /// Further variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
+    /// A model without a template gets the texts as they are.
+    pub plain: bool,
 }
 
 /// What becomes of a model's thoughts.
@@ -87,19 +103,38 @@ impl Ask {
         Self {
             model: None,
             input,
+            param: None,
             request: GenerateRequest::new(Prompt::Tokens(Vec::new())),
             choices: 1,
             format: None,
             suffix: None,
+            context: Vec::new(),
+            tells_prompts: false,
             thoughts: ThoughtsWanted::default(),
         }
     }
 
+    /// Bytes of text to be worked on before it is submitted. Prompts as they are cost nothing: the engine tokenises on a
+    /// thread of its own.
+    pub fn work_bytes(&self) -> usize {
+        let suffix = self.suffix.as_ref().map(|suffix| suffix.text.len());
+        match &self.input {
+            Input::Prompts(_) if suffix.is_none() && !self.tells_prompts => 0,
+            input => input.bytes() + suffix.unwrap_or(0),
+        }
+    }
+
+    /// The field that the input came in.
+    pub fn param(&self) -> &'static str {
+        self.param.unwrap_or(self.input.param())
+    }
+
     /// The one request that it comes to, where it asks for one answer without tools or a format.
     pub fn into_request(self, model: &dyn Backend) -> Result<GenerateRequest, ApiError> {
+        let param = self.param();
         let prompt = match self.input {
             Input::Prompts(prompts) => prompts.into_iter().next().unwrap_or(Prompt::Tokens(Vec::new())),
-            Input::Chat(chat) => Prompt::Rendered(render(&chat, model)?),
+            Input::Chat(chat) => prompt(&chat, model, param)?,
         };
         Ok(GenerateRequest { prompt, ..self.request })
     }
@@ -121,8 +156,7 @@ impl Input {
         }
     }
 
-    /// Size in bytes, as a measure of the work of writing it out. Prompts cost nothing: the engine tokenises on a thread of
-    /// its own.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         fn size(value: &Value) -> usize {
             match value {
@@ -133,7 +167,7 @@ impl Input {
             }
         }
         match self {
-            Self::Prompts(_) => 0,
+            Self::Prompts(prompts) => prompts.iter().map(Prompt::bytes).sum(),
             Self::Chat(chat) => {
                 let tools = chat.tools.iter().filter_map(|tool| tool.parameters.as_ref()).map(size);
                 chat.messages.iter().map(size).chain(tools).sum()
@@ -142,14 +176,22 @@ impl Input {
     }
 }
 
-/// A conversation as the model's template writes it.
-pub fn render(chat: &Chat, model: &dyn Backend) -> Result<String, ApiError> {
+/// The prompt for a conversation: what the model's template makes of it, or its texts where that will do.
+pub fn prompt(chat: &Chat, model: &dyn Backend, param: &'static str) -> Result<Prompt, ApiError> {
+    if chat.plain && model.template().is_none() {
+        let texts: Vec<&str> = chat.messages.iter().filter_map(|message| message["content"].as_str()).collect();
+        return Ok(Prompt::Text(texts.join("\n\n")));
+    }
+    render(chat, model, param).map(Prompt::Rendered)
+}
+
+/// A conversation, which came in the field `param`, as the model's template writes it.
+pub fn render(chat: &Chat, model: &dyn Backend, param: &'static str) -> Result<String, ApiError> {
     model.render(chat).map_err(|error| match error {
-        RenderError::Refused(why) => ApiError::field("messages", why),
+        RenderError::Refused(why) => ApiError::field(param, why),
         RenderError::NoTools => ApiError::field("tools", "this model's chat template knows no tools"),
-        RenderError::NoTemplate => ApiError::field(
-            "messages",
-            "the model has no chat template; send a prompt, or set `template` for the model",
-        ),
+        RenderError::NoTemplate => {
+            ApiError::field(param, "the model has no chat template; send a prompt, or set `template` for the model")
+        }
     })
 }

@@ -4,9 +4,11 @@ use std::time::SystemTime;
 
 use crate::engine::{
     dialect::{Dialect, ThoughtTokens},
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     grammar::{Grammar, GrammarError, GrammarSource},
-    request::{GenerateRequest, Sink},
+    request::{GenerateRequest, Prompt, Sink},
+    tokenizer::Tokenizer,
 };
 
 use super::ask::Chat;
@@ -22,11 +24,21 @@ pub trait Backend: Send + Sync + 'static {
     /// What it is.
     fn info(&self) -> &ModelInfo;
 
+    /// What it makes of texts.
+    fn makes(&self) -> Makes;
+
     /// Starts a generation. Whatever becomes of it, a refusal included, is told to `sink`.
     fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>);
 
+    /// Has inputs encoded; never waits. `done` is told the end, a refusal included; it is dropped untold if `left` says that
+    /// nobody waits any more.
+    fn embed(&self, request: EncodeRequest, left: Left, done: Done);
+
     /// Token ids of a text, with the model's own special tokens around it if `add_special`.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError>;
+
+    /// Token ids of a prompt, as the engine takes it.
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError>;
 
     /// The text of token ids; bytes that are not UTF-8 become U+FFFD.
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError>;
@@ -36,6 +48,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A conversation as the model's chat template writes it, with the opening of the assistant's turn at the end.
     fn render(&self, chat: &Chat) -> Result<String, RenderError>;
+
+    /// The text of its chat template; `None` for a model without.
+    fn template(&self) -> Option<&str>;
+
+    /// How its texts become tokens.
+    fn tokenizer(&self) -> &Tokenizer;
 
     /// How the model writes thoughts and tool calls.
     fn dialect(&self) -> &Dialect;
@@ -48,6 +66,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Counters, read without waiting for anything.
     fn snapshot(&self) -> Snapshot;
+}
+
+/// What a model makes of texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Makes {
+    /// More text; and vectors of this width, if it can.
+    Text { width: Option<usize> },
+    /// A vector of each.
+    Vectors { width: usize },
+    /// A number for each pair: how well they go together.
+    Scores,
 }
 
 /// What is told of a model.
@@ -85,6 +114,8 @@ pub enum RenderError {
 pub struct Snapshot {
     /// Sequences being generated.
     pub running: usize,
+    /// Sequences that are generated side by side at most.
+    pub running_max: usize,
     /// Requests that wait for admission.
     pub waiting: usize,
     /// Held by sequences.
@@ -108,6 +139,7 @@ impl Snapshot {
     pub fn total(engines: impl IntoIterator<Item = Snapshot>) -> Self {
         let add = |sum: Self, one: Self| Self {
             running: sum.running + one.running,
+            running_max: sum.running_max + one.running_max,
             waiting: sum.waiting + one.waiting,
             kv_blocks_used: sum.kv_blocks_used + one.kv_blocks_used,
             kv_blocks_cached: sum.kv_blocks_cached + one.kv_blocks_cached,

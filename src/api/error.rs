@@ -2,7 +2,7 @@
 //!
 //! Messages are for the client: they name fields and numbers, never paths, addresses or other clients' data.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::engine::{error::RequestError, grammar::GrammarError};
 
@@ -18,11 +18,15 @@ pub enum ApiError {
     /// What the answer is to look like, as `param` says it, can't be had.
     Grammar { param: &'static str, error: GrammarError },
     /// The engine refused or failed; where the prompt is to blame, `param` is the field that it came in.
-    Engine { error: RequestError, param: &'static str },
+    Engine { error: RequestError, param: Cow<'static, str> },
     /// A `Host` this server does not answer to: a page elsewhere may be steering the browser (DNS rebinding).
     Misdirected { host: String },
     /// Nothing is served under this name.
     UnknownModel { name: String, known: Vec<String> },
+    /// No response of this id is kept.
+    UnknownResponse { id: String },
+    /// None that a request goes on from.
+    UnknownPrevious { id: String },
     /// The models are not known yet, or this one is being loaded and can't be unloaded.
     Loading,
     /// The model could not be loaded.
@@ -45,9 +49,9 @@ impl ApiError {
     }
 
     /// The same, where the prompt came in this field.
-    pub fn about(self, param: &'static str) -> Self {
+    pub fn about(self, param: impl Into<Cow<'static, str>>) -> Self {
         match self {
-            Self::Engine { error, .. } => Self::Engine { error, param },
+            Self::Engine { error, .. } => Self::Engine { error, param: param.into() },
             other => other,
         }
     }
@@ -64,6 +68,8 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) | Self::Field { .. } | Self::Unsupported { .. } => 400,
+            Self::UnknownPrevious { .. } => 400,
+            Self::UnknownResponse { .. } => 404,
             Self::Grammar { error, .. } => match error {
                 GrammarError::Invalid { .. } => 400,
                 GrammarError::Busy => 503,
@@ -98,6 +104,8 @@ impl ApiError {
                 GrammarError::Internal(_) => "internal_error",
             },
             Self::UnknownModel { .. } => "model_not_found",
+            Self::UnknownResponse { .. } => "not_found",
+            Self::UnknownPrevious { .. } => "previous_response_not_found",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Busy => "overloaded",
             Self::Loading => "loading",
@@ -138,6 +146,7 @@ impl ApiError {
             Self::Field { param, .. } | Self::Unsupported { param, .. } => Some(param),
             Self::Grammar { param, error: GrammarError::Invalid { .. } } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
+            Self::UnknownPrevious { .. } => Some("previous_response_id"),
             Self::Engine { error: RequestError::Parameter { name, .. }, .. } => Some(name),
             Self::Engine {
                 error:
@@ -186,9 +195,11 @@ impl fmt::Display for ApiError {
                 "this server does not answer to the host {host:?}; use localhost, or add the name to `hosts` in models.toml"
             ),
             Self::UnknownModel { name, known } => {
-                let name: String = name.chars().take(64).collect();
+                let name = brief(name);
                 write!(f, "no model is called {name:?}; there is {}", known.join(", "))
             }
+            Self::UnknownResponse { id } => write!(f, "Response with id '{}' not found.", brief(id)),
+            Self::UnknownPrevious { id } => write!(f, "Previous response with id '{}' not found.", brief(id)),
             Self::Loading => f.write_str("the model is being loaded; try again shortly"),
             Self::NotLoaded { model, .. } => {
                 write!(f, "model {model} could not be loaded; whoever runs this server finds the reason in its log")
@@ -211,11 +222,16 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
+/// A client's text is not echoed at length.
+fn brief(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         if let RequestError::Internal(why) = &error {
             log::error!("the engine failed a request: {why}");
         }
-        Self::Engine { error, param: "prompt" }
+        Self::Engine { error, param: "prompt".into() }
     }
 }

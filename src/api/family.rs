@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Reply, Status};
 
-use super::{error::ApiError, reply, request_id::RequestId};
+use super::{error::ApiError, reply};
 
 /// The APIs, by the shape of their errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Family {
     Native,
     /// `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
-    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+    /// `{"type": "error", "error": {"type", "message"}, "request_id"}`; the id comes by [`sign`](Self::sign).
     Anthropic,
     /// `{"error": "…"}`.
     Ollama,
@@ -22,8 +22,8 @@ pub enum Family {
 }
 
 /// Paths of llama-server that are no other API's.
-const LLAMA_SERVER: [&str; 7] =
-    ["/completion", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/infill"];
+const LLAMA_SERVER: [&str; 8] =
+    ["/completion", "/completions", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/infill"];
 
 impl Family {
     /// The API that a path belongs to.
@@ -32,7 +32,7 @@ impl Family {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match path {
             _ if under("/v1/messages") => Self::Anthropic,
-            _ if under("/v1") => Self::OpenAi,
+            _ if under("/v1") || path == "/rerank" => Self::OpenAi,
             _ if under("/api") => Self::Ollama,
             _ if LLAMA_SERVER.iter().any(|prefix| under(prefix)) => Self::LlamaServer,
             _ => Self::Native,
@@ -63,13 +63,35 @@ impl Family {
             Self::Anthropic => json!({
                 "type": "error",
                 "error": { "type": anthropic_type(error.status()), "message": message },
-                "request_id": RequestId::fresh().as_str(),
             }),
-            Self::Ollama => json!({ "error": message }),
+            // Its clients look for these words.
+            Self::Ollama => match error {
+                ApiError::UnknownModel { name, .. } => {
+                    let name: String = name.chars().take(64).collect();
+                    json!({ "error": format!("model '{name}' not found: {message}") })
+                }
+                _ => json!({ "error": message }),
+            },
             Self::LlamaServer => {
                 json!({ "error": { "code": error.status(), "message": message, "type": llama_server_type(error) } })
             }
         }
+    }
+
+    /// Puts the request's id where the API has it beside `x-request-id`: Anthropic in a header of its own, and in errors.
+    pub fn sign(self, reply: Reply, id: &str) -> Reply {
+        if self != Self::Anthropic {
+            return reply;
+        }
+        let reply = reply.header("request-id", id);
+        let id = id.to_owned();
+        reply.map(move |reply| match serde_json::from_slice(reply.body()) {
+            Ok(Value::Object(mut body)) if reply.status().code() >= 400 => {
+                body.insert("request_id".into(), id.into());
+                reply.with_body(Value::Object(body).to_string().into_bytes())
+            }
+            _ => reply,
+        })
     }
 }
 
@@ -121,6 +143,7 @@ mod tests {
             ("/generate", Family::Native),
             ("/v1/chat/completions", Family::OpenAi),
             ("/v1/nothing", Family::OpenAi),
+            ("/rerank", Family::OpenAi),
             ("/v1x", Family::Native),
             ("/v1/messages", Family::Anthropic),
             ("/v1/messages/count_tokens", Family::Anthropic),
@@ -149,5 +172,8 @@ mod tests {
         );
         assert_eq!(Family::Anthropic.body(&error)["error"]["type"], "not_found_error");
         assert_eq!(Family::LlamaServer.body(&error)["error"]["code"], 404);
+        let signed = Family::Anthropic.sign(Family::Anthropic.refuse(&error), "a-7");
+        let body: Value = serde_json::from_slice(signed.body()).unwrap();
+        assert_eq!((signed.header_value("request-id"), &body["request_id"]), (Some("a-7"), &"a-7".into()));
     }
 }

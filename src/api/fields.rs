@@ -44,6 +44,12 @@ impl Fields {
         self.left.swap_remove(name).filter(|value| !value.is_null())
     }
 
+    /// The fields of an object inside this one.
+    pub fn object(&mut self, name: &'static str) -> Result<Option<Self>, ApiError> {
+        let at = format!("{}{name}", self.at);
+        self.take(name).map(|value| Self::inside(value, &at)).transpose()
+    }
+
     pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
         match self.take(name) {
             None => Ok(None),

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use crate::{
     engine::{
         dialect::{Reader, ToolChoice},
-        error::RequestError,
         grammar::Grammar,
         request::{GenerateRequest, Prompt, Thinking},
     },
@@ -22,8 +21,8 @@ use crate::{
 
 use super::{
     answer::{ChoiceSink, Delivery, Mode, Reading, Setting, Wire},
-    ask::{Ask, Chat, Format, Input, ThoughtsWanted, render},
-    backend::Backend,
+    ask::{Ask, Chat, Format, Input, Suffix, ThoughtsWanted, prompt},
+    backend::{Backend, Makes},
     error::ApiError,
     family::Family,
     metrics::Endpoint,
@@ -50,7 +49,7 @@ pub fn start(
     let setting = Setting {
         mode,
         family: Family::of(request.path()),
-        param: ask.input.param(),
+        param: ask.param(),
         endpoint: Endpoint::of(request),
         metrics: Arc::clone(&api.metrics),
         ping_interval: api.settings.ping_interval,
@@ -59,7 +58,7 @@ pub fn start(
     let (worker, model) = (Arc::clone(&api.text_worker), ask.model.clone());
     api.with_model(model.as_deref(), move |model| {
         let begun = model.and_then(|model| {
-            let (bytes, delivery) = (ask.input.bytes(), Arc::clone(&delivery));
+            let (bytes, delivery) = (ask.work_bytes(), Arc::clone(&delivery));
             worker.run(bytes, move || {
                 if let Err(error) = prepare(model, ask, &delivery) {
                     delivery.fail(error);
@@ -78,19 +77,37 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
     if delivery.is_abandoned() {
         return Ok(());
     }
-    let Ask { input, request, choices, format, thoughts, .. } = ask;
-    let (prompts, how, format) = match input {
-        Input::Prompts(prompts) => (prompts, How::Plain, format),
+    if !matches!(model.makes(), Makes::Text { .. }) {
+        let message = format!("{} makes embeddings, not text", model.name());
+        return Err(ApiError::unsupported("model", message));
+    }
+    let param = ask.param();
+    let Ask { input, mut request, choices, format, thoughts, suffix, context, tells_prompts, .. } = ask;
+    let (mut prompts, how, format) = match input {
+        Input::Prompts(prompts) => {
+            let prompts = match suffix {
+                Some(suffix) => fill_in(&prompts, &suffix, &*model, &mut request)?,
+                None => prompts,
+            };
+            (prompts, How::Plain, format)
+        }
         Input::Chat(chat) => {
             if let (Some(param), None) = (thoughts.needed, model.thought_tokens()) {
                 return Err(ApiError::unsupported(param, "this model writes no thoughts"));
             }
-            let prompt = render(&chat, &*model)?;
+            let prompt = prompt(&chat, &*model, param)?;
             let format = format.or_else(|| forced_calls(&chat, &*model));
             let how = How::of(&chat, &prompt, thoughts, &*model);
-            (vec![Prompt::Rendered(prompt)], how, format)
+            (vec![prompt], how, format)
         }
     };
+    if !context.is_empty() {
+        let after = |prompt| Prompt::Parts(vec![Prompt::Tokens(context.clone()), prompt]);
+        prompts = prompts.into_iter().map(after).collect();
+    }
+    if tells_prompts {
+        delivery.show_prompts(prompts.iter().map(|prompt| prompt.encode(model.tokenizer()).into_owned()).collect());
+    }
     let submission = Submission { model, prompts, choices, how, request, delivery: Arc::clone(delivery) };
     match format {
         None => submission.submit(None),
@@ -104,6 +121,24 @@ fn prepare(model: Arc<dyn Backend>, ask: Ask, delivery: &Arc<Delivery>) -> Resul
         }
     }
     Ok(())
+}
+
+/// The prompts for what stands between each and the suffix.
+fn fill_in(
+    prompts: &[Prompt],
+    suffix: &Suffix,
+    model: &dyn Backend,
+    request: &mut GenerateRequest,
+) -> Result<Vec<Prompt>, ApiError> {
+    let tokenizer = model.tokenizer();
+    let unable = || {
+        let message = "this model has no tokens for filling in a middle; leave it out, or ask a model that has";
+        ApiError::unsupported(suffix.param, message)
+    };
+    let ends = &tokenizer.fill_in_middle().ok_or_else(unable)?.ends;
+    request.stop_tokens.extend(ends);
+    let around = |prompt: &Prompt| tokenizer.encode_around(&prompt.encode_bare(tokenizer), &suffix.text);
+    prompts.iter().map(|prompt| around(prompt).map(Prompt::Tokens).ok_or_else(unable)).collect()
 }
 
 /// What the answer must be if it must call tools, or calls held to a schema.
@@ -120,7 +155,8 @@ enum How {
 }
 
 impl How {
-    fn of(chat: &Chat, prompt: &str, wanted: ThoughtsWanted, model: &dyn Backend) -> Self {
+    fn of(chat: &Chat, prompt: &Prompt, wanted: ThoughtsWanted, model: &dyn Backend) -> Self {
+        let Prompt::Rendered(prompt) = prompt else { return Self::Plain };
         let dialect = model.dialect();
         let offered = chat.tool_choice != Some(ToolChoice::None);
         let tools = chat.tools.iter().filter(|_| offered).map(|tool| tool.name.clone()).collect();
@@ -166,11 +202,6 @@ struct Submission {
 impl Submission {
     fn submit(self, grammar: Option<Grammar>) {
         let Self { model, prompts, choices, how, mut request, delivery } = self;
-        // What it has waited for its model counts.
-        request.queue_timeout = request.queue_timeout.saturating_sub(delivery.age());
-        if request.queue_timeout.is_zero() {
-            return delivery.fail(RequestError::QueueTimeout.into());
-        }
         request.grammar = grammar;
         if let How::Dialect { visible, thinking, .. } = &how {
             request.visible.clone_from(visible);

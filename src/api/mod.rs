@@ -5,25 +5,31 @@
 //! and both answer through a responder. Everything a client sends is checked here before it costs anything.
 
 mod answer;
+mod anthropic;
 mod ask;
 mod backend;
+mod encoding;
 mod error;
 mod family;
 mod fields;
 mod generation;
 mod health;
 mod host;
+mod llama_server;
 mod metrics;
 pub mod models;
 mod native;
+mod ollama;
 mod openai;
 mod openapi;
 mod page;
 mod reply;
 mod request_id;
+mod rerank;
 mod routes;
 mod sampling;
 mod served;
+mod served_encoder;
 mod state;
 mod text_worker;
 
@@ -32,11 +38,12 @@ use std::sync::Arc;
 use crate::http::{Next, Refusal, Reply, Request, Router};
 
 pub use ask::{Ask, Chat, Input};
-pub use backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot};
+pub use backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot};
 pub use error::ApiError;
 pub use metrics::ReloadOutcome;
 pub use native::{account, parse};
 pub use served::Served;
+pub use served_encoder::ServedEncoder;
 pub use state::{Api, Settings};
 
 use family::Family;
@@ -74,10 +81,14 @@ fn envelop(api: &Api, request: &Request<'_>, next: Next<'_>) -> Reply {
         api.metrics.on_answer(endpoint, reply.status().code());
     }
     let reply = if endpoint == Endpoint::PAGE { page::guarded(reply) } else { reply };
-    match reply.header_value("x-request-id") {
-        Some(_) => reply,
-        None => reply.header("x-request-id", RequestId::from_header(request.header("x-request-id")).as_str()),
-    }
+    let (reply, id) = match reply.header_value("x-request-id").map(str::to_owned) {
+        Some(id) => (reply, id),
+        None => {
+            let id = RequestId::from_header(request.header("x-request-id")).to_string();
+            (reply.header("x-request-id", &id), id)
+        }
+    };
+    Family::of(request.path()).sign(reply, &id)
 }
 
 /// Errors that no handler made, in the shape of the others.

@@ -1,4 +1,4 @@
-//! The page at `/`: plain files, embedded.
+//! The pages, at `/` and `/api.html`: plain files, embedded.
 
 use crate::http::{File, Reply};
 
@@ -8,10 +8,13 @@ const fn file(path: &'static str, content_type: &'static str, bytes: &'static [u
 }
 
 /// Everything under `static/`.
-pub static FILES: [File; 4] = [
+pub static FILES: [File; 7] = [
     file("/", "text/html; charset=utf-8", include_bytes!("../../static/index.html")),
     file("/app.js", "text/javascript; charset=utf-8", include_bytes!("../../static/app.js")),
     file("/style.css", "text/css; charset=utf-8", include_bytes!("../../static/style.css")),
+    file("/api.html", "text/html; charset=utf-8", include_bytes!("../../static/api.html")),
+    file("/api.js", "text/javascript; charset=utf-8", include_bytes!("../../static/api.js")),
+    file("/api.css", "text/css; charset=utf-8", include_bytes!("../../static/api.css")),
     file("/icon.svg", "image/svg+xml", include_bytes!("../../static/icon.svg")),
 ];
 

@@ -17,6 +17,7 @@ use super::{
     family::Family,
     metrics::{Endpoint, Gauges, Metrics, ReloadOutcome},
     models::{Bounds, Entry, ModelState, ModelStatus, Models},
+    openai::Responses,
     text_worker::TextWorker,
 };
 
@@ -25,6 +26,8 @@ pub struct Api {
     models: Models,
     pub(super) metrics: Arc<Metrics>,
     pub(super) text_worker: Arc<TextWorker>,
+    /// What `/v1/responses` has answered.
+    pub(super) responses: Arc<Responses>,
     pub(super) settings: Settings,
     draining: AtomicBool,
     server: OnceLock<ServerHandle>,
@@ -75,6 +78,7 @@ impl Api {
             models: Models::start(bounds)?,
             metrics: Arc::new(Metrics::new(Instant::now())),
             text_worker: Arc::new(TextWorker::start()?),
+            responses: Arc::default(),
             settings,
             draining: AtomicBool::new(false),
             server: OnceLock::new(),

@@ -6,14 +6,16 @@ use std::{
 };
 
 use crate::{
-    api::models::{Entry, Facts, Order, Origin, Resident},
+    api::models::{Entry, Facts, Kind, Order, Origin, Resident},
     config::{Config, Load, ModelConfig},
+    engine::encoder::is_encoder,
 };
 
 use super::{
     Failure, check,
+    encoder::{self, OpenedEncoder},
     fingerprint::Fingerprint,
-    load::{self, Loaded, Summary},
+    load::{self, Files, Loaded, Opened, Summary},
     progress::Progress,
 };
 
@@ -30,6 +32,7 @@ struct Listed {
 /// A model's files, and what was learnt when they were read.
 struct ModelOnDisk {
     config: ModelConfig,
+    kind: Kind,
     /// Requests that may wait for it.
     queue_max: usize,
     seen: Mutex<Seen>,
@@ -51,10 +54,17 @@ impl Catalog {
             if let Some(Listed { facts, model, .. }) = before.0.iter().find(same) {
                 return Ok(Listed { config: config.clone(), facts: facts.clone(), model: Arc::clone(model) });
             }
-            let opened = load::open(config)?;
-            let seen = Seen { fingerprint: opened.fingerprint().clone(), summary: Summary::new() };
-            let model = ModelOnDisk { config: config.clone(), queue_max, seen: Mutex::new(seen) };
-            Ok(Listed { config: config.clone(), facts: opened.facts(config), model: Arc::new(model) })
+            let files = Files::open(config)?;
+            let (facts, fingerprint) = if is_encoder(&files.source) {
+                let opened = OpenedEncoder::new(config, files)?;
+                (opened.facts(), opened.fingerprint().clone())
+            } else {
+                let opened = Opened::new(config, files)?;
+                (opened.facts(config), opened.fingerprint().clone())
+            };
+            let seen = Mutex::new(Seen { fingerprint, summary: Summary::new() });
+            let model = ModelOnDisk { config: config.clone(), kind: facts.kind, queue_max, seen };
+            Ok(Listed { config: config.clone(), facts, model: Arc::new(model) })
         };
         config.models.iter().map(|model| list(model, config.server.queue_max)).collect::<Result<_, _>>().map(Self)
     }
@@ -113,9 +123,12 @@ impl Origin for ModelOnDisk {
             progress.iter().for_each(|progress| progress.bar(&what, share));
         };
         let order = Order { on_progress: &on_progress, ..*order };
-        let loaded = load::load(&self.config, self.queue_max, &order).map_err(|failure| failure.to_string())?;
-        let Loaded { engine, served, bytes, summary, fingerprint } = loaded;
+        let loaded = match self.kind {
+            Kind::Decoder => load::load(&self.config, self.queue_max, &order).map(Loaded::into_resident),
+            Kind::Encoder => encoder::load(&self.config, self.queue_max, &order),
+        };
+        let (resident, summary, fingerprint) = loaded.map_err(|failure| failure.to_string())?;
         *self.lock() = Seen { fingerprint, summary };
-        Ok(Resident { backend: served, bytes, end: Arc::new(move |grace| engine.shutdown(grace)) })
+        Ok(resident)
     }
 }

@@ -15,14 +15,15 @@ use crossbeam_channel::bounded;
 use crate::{
     api::{
         ModelInfo, Served,
-        models::{Facts, Kind as ModelKind, Order},
+        models::{Facts, Kind as ModelKind, Order, Resident},
     },
     config::{self, ModelConfig, ModelSource, available_bytes, show_bytes},
     demo,
     engine::{
         Engine, EngineConfig, StartError, aside,
         blocks::BLOCK_TOKENS,
-        chat_template::ChatTemplate,
+        chat_template::{ChatTemplate, TemplateSources},
+        encoder::is_encoder,
         gguf::{Gguf, Tensor, TensorType},
         kernels::matmul::Kind,
         kv_cache::KvType,
@@ -32,7 +33,14 @@ use crate::{
     },
 };
 
-use super::{Failure, fingerprint::Fingerprint, progress::Progress, room::Room};
+use super::{
+    Failure,
+    encoder::OpenedEncoder,
+    fingerprint::Fingerprint,
+    progress::Progress,
+    room::Room,
+    words::{count, megabytes},
+};
 
 /// How often it is told how far loading is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -49,6 +57,14 @@ pub struct Loaded {
     pub summary: Summary,
     /// The files it was read from, as they were then.
     pub fingerprint: Fingerprint,
+}
+
+impl Loaded {
+    /// As the server takes it.
+    pub fn into_resident(self) -> (Resident, Summary, Fingerprint) {
+        let Self { engine, served, bytes, summary, fingerprint } = self;
+        (Resident { backend: served, bytes, end: Arc::new(move |grace| engine.shutdown(grace)) }, summary, fingerprint)
+    }
 }
 
 /// A model in memory, with all that is known of it.
@@ -125,7 +141,7 @@ fn running_max(model: &ModelConfig) -> usize {
     model.running_max.unwrap_or(EngineConfig::default().running_max)
 }
 
-fn no_thread(error: io::Error) -> Failure {
+pub fn no_thread(error: io::Error) -> Failure {
     Failure::Run(format!("can't start a thread: {error}"))
 }
 
@@ -168,6 +184,24 @@ pub fn read(
 }
 
 impl Opened {
+    pub fn new(model: &ModelConfig, files: Files) -> Result<Self, Failure> {
+        let Files { source, fingerprint, started } = files;
+        // Asked first: what can't be served at all needs no look at its tokenizer.
+        let spec = models::inspect(&source).map_err(|error| refuse(model, error))?;
+        let tokenizer = source.tokenizer().map_err(|error| refuse(model, error))?;
+        let template = match &model.template {
+            None => source.chat_template(&tokenizer).map_err(|error| refuse(model, error))?,
+            Some(path) => {
+                let refuse = |error: &dyn fmt::Display| Failure::Config(format!("{}: {error}", path.display()));
+                let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
+                let sources =
+                    TemplateSources::read(&text).ok_or_else(|| refuse(&"it is JSON without `chat_template`"))?;
+                Some(ChatTemplate::for_tokenizer(sources, &tokenizer).map_err(|error| refuse(&error))?)
+            }
+        };
+        Ok(Self { source, spec, tokenizer, template, fingerprint, quantize: quantize(model), started })
+    }
+
     /// About the memory that [`read`] takes: packed weights, and the most that is held while one more is packed.
     pub fn memory_needed(&self) -> u64 {
         let packed: u64 = self.kept().map(|(dtype, bytes)| Kind::packed_bytes(dtype, bytes)).sum();
@@ -233,7 +267,7 @@ pub fn kv_type(model: &ModelConfig) -> KvType {
 }
 
 /// Runs `work` while `on_progress` is told how much of the file has been read.
-fn telling<T>(source: &Source, on_progress: &(dyn Fn(f32) + Sync), work: impl FnOnce() -> T) -> T {
+pub fn telling<T>(source: &Source, on_progress: &(dyn Fn(f32) + Sync), work: impl FnOnce() -> T) -> T {
     let (done, ended) = bounded::<()>(0);
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -250,7 +284,11 @@ fn telling<T>(source: &Source, on_progress: &(dyn Fn(f32) + Sync), work: impl Fn
 
 /// What a model file is, without loading its weights.
 pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
-    let Opened { source, spec, tokenizer, template, .. } = open(model)?;
+    let files = Files::open(model)?;
+    if is_encoder(&files.source) {
+        return OpenedEncoder::new(model, files).map(|opened| opened.summary());
+    }
+    let Opened { source, spec, tokenizer, template, .. } = Opened::new(model, files)?;
     Room::plan(model, &spec, running_max(model), available_bytes()).map_err(|error| refuse(model, error))?;
     Ok(vec![
         ("architecture", spec.architecture),
@@ -261,34 +299,40 @@ pub fn inspect(model: &ModelConfig) -> Result<Summary, Failure> {
     ])
 }
 
-/// Opens a model's file and understands all of it but the weights.
-pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
-    let (started, fingerprint) = (Instant::now(), Fingerprint::of(model));
-    let source = match &model.source {
-        ModelSource::Demo => Gguf::from_static(demo::MODEL).map(Source::from).map_err(LoadError::from),
-        ModelSource::File(path) => Source::open(path),
+/// A model's files, opened.
+pub struct Files {
+    pub source: Source,
+    /// As they were then.
+    pub fingerprint: Fingerprint,
+    pub started: Instant,
+}
+
+impl Files {
+    pub fn open(model: &ModelConfig) -> Result<Self, Failure> {
+        let (started, fingerprint) = (Instant::now(), Fingerprint::of(model));
+        let source = match &model.source {
+            ModelSource::Demo => Gguf::from_static(demo::MODEL).map(Source::from).map_err(LoadError::from),
+            ModelSource::File(path) => Source::open(path),
+        };
+        Ok(Self { source: source.map_err(|error| refuse(model, error))?, fingerprint, started })
     }
-    .map_err(|error| refuse(model, error))?;
-    // Asked first: what can't be served at all needs no look at its tokenizer.
-    let spec = models::inspect(&source).map_err(|error| refuse(model, error))?;
-    let tokenizer = source.tokenizer().map_err(|error| refuse(model, error))?;
-    let template = match &model.template {
-        None => source.chat_template(&tokenizer).map_err(|error| refuse(model, error))?,
-        Some(path) => {
-            let refuse = |error: &dyn fmt::Display| Failure::Config(format!("{}: {error}", path.display()));
-            let text = fs::read_to_string(path).map_err(|error| refuse(&error))?;
-            Some(ChatTemplate::for_tokenizer(&text, &tokenizer).map_err(|error| refuse(&error))?)
-        }
-    };
-    let quantize = model.quantize.map(|wanted| match wanted {
+}
+
+/// Opens a model that generates, and understands all of it but the weights.
+pub fn open(model: &ModelConfig) -> Result<Opened, Failure> {
+    Opened::new(model, Files::open(model)?)
+}
+
+/// How the model's float weights are kept.
+pub fn quantize(model: &ModelConfig) -> Option<models::Quantize> {
+    model.quantize.map(|wanted| match wanted {
         config::Quantize::Q8_0 => models::Quantize::Q8_0,
         config::Quantize::Q4K => models::Quantize::Q4K,
-    });
-    Ok(Opened { source, spec, tokenizer, template, fingerprint, quantize, started })
+    })
 }
 
 /// A model that can't be served: its file and why.
-fn refuse(model: &ModelConfig, error: impl fmt::Display) -> Failure {
+pub fn refuse(model: &ModelConfig, error: impl fmt::Display) -> Failure {
     Failure::Config(match &model.source {
         ModelSource::Demo => format!("the embedded demo model: {error}"),
         ModelSource::File(path) => format!("{}: {error}", path.display()),
@@ -314,22 +358,6 @@ fn summary(model: &ModelConfig, info: &ModelInfo, trained: usize, room: &Room, t
         ("memory", format!("{} for KV at most: {tokens} tokens over all sequences", show_bytes(room.bytes))),
         ("threads", format!("{threads}, {why}")),
     ]
-}
-
-/// `397 MB`.
-pub fn megabytes(bytes: u64) -> String {
-    format!("{:.*} MB", if bytes < 10_000_000 { 1 } else { 0 }, bytes as f64 / 1e6)
-}
-
-/// `596 M`, `1.7 B`.
-pub fn count(n: u64) -> String {
-    match n {
-        n if n >= 10_000_000_000 => format!("{} B", n / 1_000_000_000),
-        n if n >= 1_000_000_000 => format!("{:.1} B", n as f64 / 1e9),
-        n if n >= 10_000_000 => format!("{} M", n / 1_000_000),
-        n if n >= 1_000_000 => format!("{:.1} M", n as f64 / 1e6),
-        n => format!("{} k", n.div_ceil(1000)),
-    }
 }
 
 #[cfg(test)]
@@ -378,14 +406,5 @@ pub mod tests {
         check(640, None, [327_680, 49_152, 49_152], 327_680, "f16");
         check(640, q8_0, [174_080, 26_112, 26_112], 327_680 + 174_080, "q8_0");
         check(640, q4_k, [135_680, 14_208, 14_208], 327_680 + 134_400, "q6_K");
-    }
-
-    #[test]
-    fn counts() {
-        for (n, words) in
-            [(3_400_000, "3.4 M"), (596_049_920, "596 M"), (1_720_000_000, "1.7 B"), (70_000_000_000, "70 B")]
-        {
-            assert_eq!(count(n), words);
-        }
     }
 }

@@ -11,6 +11,7 @@ mod args;
 mod bench;
 mod catalog;
 mod check;
+mod encoder;
 mod fingerprint;
 mod generate;
 mod load;
@@ -18,6 +19,7 @@ mod progress;
 mod reload;
 mod room;
 mod serve;
+mod words;
 
 use std::{
     fmt,

@@ -20,13 +20,15 @@ pub struct Segment {
     pub blocks: Vec<BlockId>,
 }
 
-/// What is wanted of a row's logits.
+/// What is wanted of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Only the largest and its token: nothing as long as the vocabulary is written.
+    /// Only the largest logit and its token: nothing as long as the vocabulary is written.
     Best,
-    /// All of them.
+    /// All of its logits.
     Logits,
+    /// What the head would read: the row's vector after the last norm.
+    Hidden,
 }
 
 /// What one forward pass computes.

@@ -24,15 +24,23 @@ use super::{
 pub enum Row<'a> {
     Best(Best),
     Logits(&'a mut [f32]),
+    Hidden(&'a [f32]),
 }
 
 /// The rows of a batch of which something was wanted, in order.
-pub fn rows<'a>(batch: &'a Batch, outcome: &'a mut Outcome, vocabulary: usize) -> impl Iterator<Item = Row<'a>> {
+pub fn rows<'a>(
+    batch: &'a Batch,
+    outcome: &'a mut Outcome,
+    vocabulary: usize,
+    hidden: usize,
+) -> impl Iterator<Item = Row<'a>> {
     let mut best = outcome.best.iter().copied();
     let mut logits = outcome.logits.chunks_exact_mut(vocabulary);
+    let mut states = outcome.hidden.chunks_exact(hidden);
     batch.sampled.iter().filter_map(move |(_, want)| match want {
         Want::Best => best.next().map(Row::Best),
         Want::Logits => logits.next().map(Row::Logits),
+        Want::Hidden => states.next().map(Row::Hidden),
     })
 }
 
@@ -110,7 +118,8 @@ impl<'a> Task<'a> {
         };
         let chosen = follow(chunk, rows, tokens, |row, tokens| match row {
             Row::Best(best) if best.logit.is_finite() => Ok(best.token),
-            Row::Best(_) => Err(BadLogits),
+            // Where a token is to be chosen no states are wanted.
+            Row::Best(_) | Row::Hidden(_) => Err(BadLogits),
             Row::Logits(logits) => job.choose(logits, allowed(tokens.len())?, tokens, sampler, tokenizer),
         });
         let chosen = chosen.map_err(|BadLogits| RequestError::BadLogits)?;

@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use super::{
     batch::{Batch, Want},
     choose::{Done, Row, Task, choose, rows},
+    encoder::normalize,
     error::RequestError,
     grammar::{Ahead, Masks, Progress},
     intake::Admissible,
@@ -212,21 +213,27 @@ impl Executor {
         panic::catch_unwind(AssertUnwindSafe(|| model.forward(batch, cache, outcome)))
             .map_err(|panic| format!("the model panicked: {}", panic_message(&*panic)))?
             .map_err(|error| error.0)?;
-        let best = batch.sampled.iter().filter(|(_, want)| *want == Want::Best).count();
-        let expected = ((batch.sampled.len() - best) * self.model.spec().vocabulary, best);
-        match (self.outcome.logits.len(), self.outcome.best.len()) {
+        let count = |wanted: Want| batch.sampled.iter().filter(|(_, want)| *want == wanted).count();
+        let hidden = self.model.hidden().unwrap_or(0);
+        let expected =
+            (count(Want::Logits) * self.model.spec().vocabulary, count(Want::Best), count(Want::Hidden) * hidden);
+        match (self.outcome.logits.len(), self.outcome.best.len(), self.outcome.hidden.len()) {
             given if given == expected => Ok(()),
-            given => Err(format!("the model gave {given:?} logits and best tokens, not {expected:?}")),
+            given => Err(format!("the model gave {given:?} logits, best tokens and states, not {expected:?}")),
         }
     }
 
     /// The next tokens of every sequence that has some; those without usable logits fail, and those whose grammar does.
     fn sample(&mut self, step: &Step, batch: &Batch, mut ahead: HashMap<SeqId, Result<Ahead, String>>) -> Vec<Sampled> {
         let Self { outcome, samplers, jobs, scheduler, stats, tokenizer, model, .. } = self;
-        let mut rows = rows(batch, outcome, model.spec().vocabulary);
-        let mut tasks = Vec::new();
+        let mut rows = rows(batch, outcome, model.spec().vocabulary, model.hidden().unwrap_or(1));
+        let (mut tasks, mut embedded) = (Vec::new(), Vec::new());
         for chunk in step.chunks.iter().filter(|chunk| chunk.wanted_rows() > 0) {
             let rows: Vec<Row> = rows.by_ref().take(chunk.wanted_rows()).collect();
+            if let [Row::Hidden(state)] = rows[..] {
+                embedded.push((chunk.id, state.to_vec()));
+                continue;
+            }
             let Some(sequence) = scheduler.sequence(chunk.id) else { continue };
             // Each goes to a thread with all that is its own.
             let Some(job) = jobs.remove(&chunk.id) else { continue };
@@ -248,6 +255,12 @@ impl Executor {
             }
         }
         drop(rows);
+        for (id, vector) in embedded {
+            match vector.iter().all(|x| x.is_finite()) {
+                true => self.finish_vector(id, vector),
+                false => failed.push((id, RequestError::BadLogits)),
+            }
+        }
         for (id, error) in failed {
             if error == RequestError::BadLogits {
                 self.stats.bad_logits_total.add(1);
@@ -289,6 +302,15 @@ impl Executor {
     fn finish(&mut self, id: SeqId, reason: FinishReason) {
         if let Some(job) = self.remove(id) {
             job.finish(reason);
+        }
+    }
+
+    /// Nothing is generated from a prompt that is embedded: this is its end.
+    fn finish_vector(&mut self, id: SeqId, mut vector: Vec<f32>) {
+        normalize(&mut vector);
+        if let Some(mut job) = self.remove(id) {
+            job.caller.vector(vector);
+            job.finish(FinishReason::Length);
         }
     }
 

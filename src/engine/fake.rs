@@ -112,6 +112,10 @@ impl Model for HashModel {
         &self.spec
     }
 
+    fn hidden(&self) -> Option<usize> {
+        Some(2)
+    }
+
     fn forward(&mut self, batch: &Batch, _: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         self.write(batch);
         outcome.clear();
@@ -124,6 +128,7 @@ impl Model for HashModel {
                     let row = (0..self.spec.vocabulary).map(|id| if id == token as usize { 10.0 } else { 0.0 });
                     outcome.logits.extend(row);
                 }
+                Want::Hidden => outcome.hidden.extend([token as f32, 1.0]),
             }
         }
         Ok(())
@@ -132,6 +137,11 @@ impl Model for HashModel {
 
 /// A tokenizer whose token `i` is the byte `i`; 256 is an end token.
 pub fn byte_tokenizer() -> Tokenizer {
+    byte_tokenizer_with(&[])
+}
+
+/// The same with further control tokens, from 257 on.
+pub fn byte_tokenizer_with(control: &[&str]) -> Tokenizer {
     // GPT-2's spelling of bytes: printable ones are themselves, the others come from U+0100 on.
     let mut others = 0x100..;
     let mut tokens: Vec<String> = (0..=255u8)
@@ -141,8 +151,9 @@ pub fn byte_tokenizer() -> Tokenizer {
         })
         .collect();
     tokens.push("<|endoftext|>".into());
+    tokens.extend(control.iter().map(|&token| token.to_owned()));
     let mut types = vec![1; 256];
-    types.push(3);
+    types.resize(tokens.len(), 3);
     let mut writer = GgufWriter::new();
     writer
         .str("tokenizer.ggml.model", "gpt2")

@@ -16,10 +16,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{
     blocks::BLOCK_TOKENS,
     config::EngineConfig,
+    embedding::Embedding,
+    encoder::{Done, EncodeRequest, Left},
     error::RequestError,
     executor::Executor,
     grammar::{Compiler, Masks},
-    intake::{Intake, Submission},
+    intake::{Goal, Intake, Submission},
     job::{Caller, Ticket},
     kv_cache::KvCache,
     models::{Model, Outcome, Spec},
@@ -78,6 +80,8 @@ struct Inner {
     name: String,
     spec: Spec,
     context: usize,
+    running_max: usize,
+    hidden: Option<usize>,
     queue_max: usize,
     tokenizer: Arc<Tokenizer>,
     grammars: Compiler,
@@ -100,7 +104,7 @@ impl Engine {
         tokenizer: Arc<Tokenizer>,
         config: EngineConfig,
     ) -> Result<Self, StartError> {
-        let spec = model.spec().clone();
+        let (spec, hidden) = (model.spec().clone(), model.hidden());
         let running_max = model.width_max().unwrap_or(usize::MAX).min(config.running_max);
         let config = EngineConfig { running_max, ..config };
         let context = config.context_max.map_or(spec.context, |max| max.min(spec.context));
@@ -175,6 +179,8 @@ impl Engine {
             name: name.to_owned(),
             spec,
             context,
+            running_max,
+            hidden,
             queue_max: config.queue_max,
             grammars: Compiler::new(&tokenizer),
             tokenizer,
@@ -186,9 +192,24 @@ impl Engine {
         })))
     }
 
+    /// Asks for inputs to be embedded beside what is generated: an input's vector is that of its last row after the last
+    /// norm, given the length 1. As [`Encoder::submit`](super::encoder::Encoder::submit).
+    pub fn embed(&self, request: EncodeRequest, left: Left, done: Done) {
+        Embedding::start(self, request, left, done);
+    }
+
+    /// Values of the vectors that the model can [`embed`](Self::embed) to; `None`: it can't.
+    pub fn hidden(&self) -> Option<usize> {
+        self.0.hidden
+    }
+
     /// Asks for a generation; never waits. Everything is told to `sink`, a refusal too: then before this returns, on the
     /// caller's thread.
     pub fn submit(&self, request: GenerateRequest, sink: Box<dyn Sink>) {
+        self.submit_for(Goal::Text, request, sink);
+    }
+
+    pub(super) fn submit_for(&self, goal: Goal, request: GenerateRequest, sink: Box<dyn Sink>) {
         let inner = &self.0;
         let ticket = Ticket::take(&inner.stats, inner.queue_max);
         let full = ticket.is_none();
@@ -198,7 +219,7 @@ impl Engine {
         }
         let submissions = inner.submissions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(submissions) = submissions else { return caller.fail(RequestError::ShuttingDown) };
-        if let Err(refused) = submissions.try_send(Submission { request, caller }) {
+        if let Err(refused) = submissions.try_send(Submission { goal, request, caller }) {
             refused.into_inner().caller.fail(RequestError::Internal("the engine has stopped".into()));
         }
     }
@@ -243,6 +264,11 @@ impl Engine {
     /// Tokens that prompt and answer may have together.
     pub fn context(&self) -> usize {
         self.0.context
+    }
+
+    /// Sequences that are generated side by side at most.
+    pub fn running_max(&self) -> usize {
+        self.0.running_max
     }
 
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {

@@ -24,11 +24,21 @@ use super::{
     sequence::{SeqId, Sequence},
     speculation::Speculation,
     stop::StopStrings,
-    tokenizer::{Markup, Special, Tokenizer},
+    tokenizer::Tokenizer,
 };
+
+/// What a prompt is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// The text that goes on from it.
+    Text,
+    /// The vector of its last row; a prompt that is too long is cut if `truncate`.
+    Vector { truncate: bool },
+}
 
 /// A request as it was submitted.
 pub struct Submission {
+    pub goal: Goal,
     pub request: GenerateRequest,
     pub caller: Caller,
 }
@@ -62,7 +72,7 @@ impl Intake {
         }
     }
 
-    fn take(&self, id: SeqId, Submission { request, caller }: Submission) {
+    fn take(&self, id: SeqId, Submission { goal, request, caller }: Submission) {
         if self.closing.load(Ordering::Relaxed) {
             return caller.fail(RequestError::ShuttingDown);
         }
@@ -70,7 +80,7 @@ impl Intake {
             return caller.finish(FinishReason::Cancelled, Usage::default());
         }
         // Tokenisers are not ours: one that panics costs its request.
-        let prompt = panic::catch_unwind(AssertUnwindSafe(|| self.prompt(&request.prompt)));
+        let prompt = panic::catch_unwind(AssertUnwindSafe(|| self.prompt(&request.prompt, goal)));
         let prompt = match prompt.unwrap_or_else(|_| Err(RequestError::Internal("the tokenizer panicked".into()))) {
             Ok(prompt) => prompt,
             Err(error) => return caller.fail(error),
@@ -85,21 +95,27 @@ impl Intake {
             let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
             return caller.finish(FinishReason::Length, usage);
         }
-        let admissible = self.admissible(id, prompt, request, caller);
+        let mut admissible = self.admissible(id, prompt, request, caller);
+        if goal != Goal::Text {
+            admissible.sequence.want = Want::Hidden;
+            admissible.sequence.speculation = None;
+        }
         if let Err(refused) = self.admissible.send(admissible) {
             refused.0.job.caller.fail(RequestError::Internal("the engine has stopped".into()));
         }
     }
 
     /// The prompt's tokens, which leave room for at least one more.
-    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        let tokens = match prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text, Special::Add, Markup::Literal),
-            Prompt::Rendered(text) => self.tokenizer.encode(text, Special::None, Markup::Parse),
-            Prompt::Tokens(tokens) => tokens.clone(),
-        };
+    fn prompt(&self, prompt: &Prompt, goal: Goal) -> Result<Vec<u32>, RequestError> {
+        let mut tokens = prompt.encode(&self.tokenizer).into_owned();
         if tokens.is_empty() {
             return Err(RequestError::EmptyPrompt);
+        }
+        if tokens.len() >= self.context && goal == (Goal::Vector { truncate: true }) {
+            // What the model wants behind a text stays there.
+            let behind = self.tokenizer.frame().after.filter(|after| tokens.last() == Some(after));
+            tokens.truncate(self.context.saturating_sub(1 + behind.iter().len()));
+            tokens.extend(behind);
         }
         if tokens.len() >= self.context {
             return Err(RequestError::ContextExceeded { prompt: tokens.len(), context: self.context });
@@ -115,10 +131,10 @@ impl Intake {
         // Cut to what context and cache leave; a prompt that has not even room for one token is refused by the scheduler.
         let tokens_max = prompt_tokens.saturating_add(request.max_tokens).min(self.context);
         let tokens_max = tokens_max.min(self.kv_blocks * BLOCK_TOKENS).max(prompt_tokens + 1);
-        let start = match (&request.prompt, &request.grammar) {
-            // A grammar says itself whether the answer begins with a space.
-            (Prompt::Rendered(_), None) => Start::OfText,
-            _ => Start::Continuation,
+        // A grammar says itself whether the answer begins with a space.
+        let start = match request.prompt.is_turn() && request.grammar.is_none() {
+            true => Start::OfText,
+            false => Start::Continuation,
         };
         let constraint = Constraint::new(request.grammar, request.thinking, request.ignore_eos, &self.tokenizer);
         let sequence = Sequence {

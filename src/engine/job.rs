@@ -90,6 +90,12 @@ impl Caller {
         }
     }
 
+    pub fn vector(&mut self, vector: Vec<f32>) {
+        if let Some(sink) = &mut self.sink {
+            sink.on_vector(vector);
+        }
+    }
+
     pub fn finish(mut self, reason: FinishReason, usage: Usage) {
         self.timeline.finished = Some(Instant::now());
         let timeline = self.timeline;

@@ -4,19 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-pub use super::prefix::Tenant;
 use super::{error::RequestError, grammar::Grammar};
-
-/// A prompt as the caller has it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
-    /// Text, tokenised by the engine's intake thread with the model's own special tokens (BOS) added.
-    Text(String),
-    /// Text that already carries its special tokens, as a chat template renders it.
-    Rendered(String),
-    /// Token ids, taken as they are.
-    Tokens(Vec<u32>),
-}
+pub use super::{prefix::Tenant, prompt::Prompt};
 
 /// How the next token is chosen: bias, then the filters in the order of [`SamplingParams::filters`], then a draw.
 #[derive(Debug, Clone, PartialEq)]
@@ -389,4 +378,6 @@ pub enum Flow {
 pub trait Sink: Send {
     fn flow(&self) -> Flow;
     fn on_event(&mut self, event: Event);
+    /// The vector of a prompt that is embedded, told before the end.
+    fn on_vector(&mut self, _vector: Vec<f32>) {}
 }

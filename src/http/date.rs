@@ -52,7 +52,7 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 /// The form that is sent, from seconds since 1970.
 pub(crate) fn imf_fixdate(unix: u64) -> String {
     let (days, seconds) = (unix / 86_400, unix % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = civil_from_days(days);
     format!(
         "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
         DAYS[(days % 7) as usize],
@@ -65,7 +65,7 @@ pub(crate) fn imf_fixdate(unix: u64) -> String {
 
 /// Year, month from 0 and day of the month, from days since 1970 (H. Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms", civil_from_days). Years begin in March there, so that the leap day is the last.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -106,7 +106,7 @@ fn rfc850_form(mut text: Cursor<'_>, now: u64) -> Option<u64> {
     text.literal(b"-")?;
     let month = text.name(&MONTHS)?;
     text.literal(b"-")?;
-    let year = text.number(2)? + civil(now / 86_400).0 / 100 * 100;
+    let year = text.number(2)? + civil_from_days(now / 86_400).0 / 100 * 100;
     text.literal(b" ")?;
     let second = text.time()?;
     text.literal(b" GMT")?;
@@ -167,7 +167,7 @@ impl Cursor<'_> {
     }
 }
 
-/// Seconds since 1970 of a second of a day, if the month (from 0) has that day (from 1). The inverse of [`civil`].
+/// Seconds since 1970 of a second of a day, if the month (from 0) has that day (from 1). The inverse of [`civil_from_days`].
 fn unix(year: u64, month: u64, day: u64, second: u64) -> Option<u64> {
     const MONTH_DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
@@ -266,7 +266,7 @@ mod tests {
             ("Sunday, 29-Feb-96 00:00:00 GMT", NOW, 1996),
         ] {
             let date = parse(text.as_bytes(), now).unwrap();
-            assert_eq!(civil(date / 86_400).0, year, "{text}");
+            assert_eq!(civil_from_days(date / 86_400).0, year, "{text}");
         }
         // A century ahead 2000 has a 29 February, and 1900 has none.
         assert_eq!(parse(b"Tuesday, 29-Feb-00 00:00:00 GMT", NOW), Some(951_782_400));

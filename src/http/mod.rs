@@ -384,6 +384,8 @@ pub use crate::reactor::FileRange;
 pub use broadcast::Broadcast;
 pub use client::{Answer, Client, ClientConfig, ClientError, ClientRequest};
 pub use cookies::{Cookie, InvalidCookie, SameSite};
+#[cfg(feature = "server")]
+pub(crate) use date::civil_from_days;
 pub use extract::BadParam;
 pub use files::{File, Files};
 #[cfg(feature = "json")]

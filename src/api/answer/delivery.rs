@@ -25,7 +25,7 @@ use crate::{
     },
     engine::{
         dialect::Delta,
-        request::{FinishReason, Flow, StopCause, Timeline, TokenLogprobs, Usage},
+        request::{FinishReason, Flow, ScoredPrompt, StopCause, Timeline, TokenLogprobs, Usage},
     },
     http::{Responder, Status},
 };
@@ -69,6 +69,8 @@ struct Inner {
     per_prompt: usize,
     prompt_tokens: usize,
     cached_tokens: usize,
+    /// The tokens of each, if the wire is to know them.
+    prompts: Vec<Vec<u32>>,
     /// The wire has begun.
     begun: bool,
 }
@@ -84,6 +86,7 @@ pub enum News {
     Started {
         prompt_tokens: usize,
         cached_tokens: usize,
+        scored: Option<ScoredPrompt>,
     },
     Piece {
         deltas: Vec<Delta>,
@@ -111,6 +114,7 @@ impl Delivery {
             per_prompt: 1,
             prompt_tokens: 0,
             cached_tokens: 0,
+            prompts: Vec::new(),
             begun: false,
         };
         Arc::new(Self { setting, received: Instant::now(), inner: Mutex::new(inner) })
@@ -125,9 +129,9 @@ impl Delivery {
         inner.stops = stops;
     }
 
-    /// Since the request came.
-    pub fn age(&self) -> Duration {
-        self.received.elapsed()
+    /// The wire is told these with the beginning.
+    pub fn show_prompts(&self, prompts: Vec<Vec<u32>>) {
+        self.lock().prompts = prompts;
     }
 
     /// Nobody waits for it any more.
@@ -173,11 +177,22 @@ impl Delivery {
         let mut inner = self.lock();
         let metrics = &self.setting.metrics;
         match news {
-            News::Started { prompt_tokens, cached_tokens } => {
+            News::Started { prompt_tokens, cached_tokens, scored } => {
+                inner.wire.under_way();
+                if let (Some(prompt), Some(model)) = (scored, inner.model.clone())
+                    && let Some(choice) = inner.choices.get_mut(choice)
+                {
+                    choice.prompt_scored = Scored::of_prompt(&prompt, &*model);
+                }
                 // Prompts count once, by their first choice.
-                if choice % inner.per_prompt == 0 {
+                if choice.is_multiple_of(inner.per_prompt) {
                     inner.prompt_tokens += prompt_tokens;
                     inner.cached_tokens += cached_tokens;
+                }
+                if let Some((wire, frames, choices)) = self.stream(&mut inner)
+                    && let Some(so_far) = choices.get(choice)
+                {
+                    wire.started(choice, so_far, frames);
                 }
             }
             News::Piece { deltas, token_ids, logprobs, before } => {
@@ -200,8 +215,10 @@ impl Delivery {
         let mut inner = self.lock();
         let error = error.about(self.setting.param);
         self.setting.metrics.on_failed();
+        inner.model = None;
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
+                inner.wire.refused(&error);
                 self.setting.metrics.on_answer(self.setting.endpoint, error.status());
                 responder.send(self.setting.family.refuse(&error));
             }
@@ -231,11 +248,11 @@ impl Delivery {
             return None;
         }
         self.open(inner);
-        let Inner { state, wire, model, choices, prompt_tokens, cached_tokens, begun, .. } = inner;
+        let Inner { state, wire, model, choices, prompt_tokens, cached_tokens, prompts, begun, .. } = inner;
         let State::Streaming(frames) = state else { return None };
         if !mem::replace(begun, true) {
             let (prompt_tokens, cached_tokens) = (*prompt_tokens, *cached_tokens);
-            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens }, frames);
+            wire.begin(&Begun { model: &**model.as_ref()?, prompt_tokens, cached_tokens, prompts }, frames);
         }
         Some((wire, frames, choices))
     }
@@ -277,11 +294,13 @@ impl Delivery {
         let total = inner.total(self.received);
         match mem::replace(&mut inner.state, State::Done) {
             State::Waiting(responder) => {
-                let Inner { wire, model, choices, .. } = inner;
+                let Inner { wire, model, choices, prompts, .. } = inner;
                 let Some(model) = model else { return };
                 let Usage { prompt_tokens, cached_tokens, .. } = total.usage;
-                let begun = Begun { model: &**model, prompt_tokens, cached_tokens };
+                let begun = Begun { model: &**model, prompt_tokens, cached_tokens, prompts };
                 let body = wire.whole(&begun, choices, &total);
+                // Given back before the client knows: its next request may be for a model that needs the room.
+                inner.model = None;
                 // To a client that has gone nothing is answered.
                 let status = if responder.is_closed() { 499 } else { 200 };
                 self.setting.metrics.on_answer(self.setting.endpoint, status);
@@ -289,6 +308,7 @@ impl Delivery {
             }
             State::Streaming(mut frames) => {
                 inner.wire.finish(&total, &mut frames);
+                inner.model = None;
                 frames.close();
             }
             State::Done => {}

@@ -65,10 +65,18 @@ impl Frames {
 
     /// An event of this name; where lines have none, only what is in it.
     pub fn named(&mut self, name: &str, value: &Value) {
-        match &self.to {
-            To::Events(sse) => sse.event_named(name, &value.to_string()),
-            To::Lines(_) => self.json(value),
-        }
+        self.named_piece(name, |line| {
+            // Writing to a String can't fail.
+            let _ = write!(line, "{value}");
+        });
+    }
+
+    /// The same, where `write` writes what is in it on one line.
+    pub fn named_piece(&mut self, name: &str, write: impl FnOnce(&mut String)) {
+        let To::Events(sse) = &self.to else { return self.piece(write) };
+        self.line.clear();
+        write(&mut self.line);
+        sse.event_named(name, &self.line);
     }
 
     /// A sign of life that clients pass over; lines have none.

@@ -28,17 +28,24 @@ use crate::{
     api::{backend::Backend, error::ApiError},
     engine::{
         dialect::Delta,
-        request::{FinishReason, Timeline, TokenLogprobs, Usage},
+        request::{FinishReason, ScoredPrompt, Timeline, TokenLogprobs, Usage},
     },
 };
 
-/// How an API writes an answer down. For a stream `begin`, then any number of `piece` and one `end` for each choice, in
-/// any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`.
+/// How an API writes an answer down. For a stream `begin`, then `started`, any number of `piece` and one `end` for each
+/// choice, in any order between choices, then `finish`; or `fail` at any point. For an answer at once only `whole`, or
+/// `refused`. In either case `under_way` comes before, for each choice.
 pub trait Wire: Send + 'static {
     fn framing(&self) -> Framing;
 
+    /// The prompt of a choice has been read, whether the answer is a stream or not.
+    fn under_way(&mut self) {}
+
     /// The first choice is about to speak.
     fn begin(&mut self, _begun: &Begun, _out: &mut Frames) {}
+
+    /// The prompt of a choice has been read; an empty answer may come without this.
+    fn started(&mut self, _choice: usize, _so_far: &Choice, _out: &mut Frames) {}
 
     /// Something new of a choice.
     fn piece(&mut self, choice: usize, piece: &Piece, out: &mut Frames);
@@ -52,6 +59,9 @@ pub trait Wire: Send + 'static {
     /// The answer breaks off.
     fn fail(&mut self, error: &ApiError, out: &mut Frames);
 
+    /// The answer breaks off before anything of it was sent: the client gets the error instead.
+    fn refused(&mut self, _error: &ApiError) {}
+
     /// The answer at once: the body of the reply.
     fn whole(&mut self, begun: &Begun, choices: &[Choice], total: &Total) -> Value;
 }
@@ -61,6 +71,8 @@ pub struct Begun<'a> {
     pub model: &'a dyn Backend,
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
+    /// The tokens of each prompt, if the ask wants them told.
+    pub prompts: &'a [Vec<u32>],
 }
 
 /// New text of a choice.
@@ -91,6 +103,12 @@ impl Scored {
         Self { top, ..plain(token.token, token.logprob) }
     }
 
+    /// A prompt's tokens. The first has no probability.
+    pub fn of_prompt(prompt: &ScoredPrompt, model: &dyn Backend) -> Vec<Self> {
+        let first = prompt.token_ids.first().map(|&token| TokenLogprobs { token, logprob: f32::NAN, top: Vec::new() });
+        first.iter().chain(&prompt.logprobs).map(|token| Self::new(token, model)).collect()
+    }
+
     /// Its text; bytes that are no characters become U+FFFD.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
@@ -105,6 +123,8 @@ pub struct Choice {
     pub calls: Vec<Call>,
     pub token_ids: Vec<u32>,
     pub scored: Vec<Scored>,
+    /// The prompt's tokens, if they were asked for; the first one's probability is NaN.
+    pub prompt_scored: Vec<Scored>,
     /// Tokens of its thoughts.
     pub thought_tokens: usize,
     /// `None` until its end.

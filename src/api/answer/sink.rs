@@ -55,7 +55,9 @@ impl Sink for ChoiceSink {
 
     fn on_event(&mut self, event: Event) {
         let news = match event {
-            Event::Started { prompt_tokens, cached_tokens, .. } => News::Started { prompt_tokens, cached_tokens },
+            Event::Started { prompt_tokens, cached_tokens, scored } => {
+                News::Started { prompt_tokens, cached_tokens, scored }
+            }
             Event::Piece { text, token_ids, logprobs } => {
                 let deltas = self.reading.push(text);
                 let before = self.last_piece.replace(Instant::now());

@@ -124,6 +124,7 @@ pub struct Metrics {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     generated_tokens: AtomicU64,
+    encoded_inputs: AtomicU64,
     request_rate: Rate,
     token_rate: Rate,
 }
@@ -156,6 +157,7 @@ impl Metrics {
             prompt_tokens: AtomicU64::new(0),
             cached_tokens: AtomicU64::new(0),
             generated_tokens: AtomicU64::new(0),
+            encoded_inputs: AtomicU64::new(0),
             request_rate: Rate::default(),
             token_rate: Rate::default(),
         }
@@ -193,6 +195,12 @@ impl Metrics {
         if let Some(finished) = timeline.finished {
             self.duration.observe(finished - timeline.received);
         }
+    }
+
+    /// Inputs of `tokens` tokens in all became vectors or scores.
+    pub fn on_encoded(&self, inputs: usize, tokens: usize) {
+        self.encoded_inputs.fetch_add(inputs as u64, Relaxed);
+        self.prompt_tokens.fetch_add(tokens as u64, Relaxed);
     }
 
     pub fn on_failed(&self) {
@@ -291,11 +299,13 @@ impl Metrics {
 
     fn render_tokens(&self, text: &mut Text) {
         let prompt = self.prompt_tokens.load(Relaxed);
-        text.counter("sconce_prompt_tokens_total", "Prompt tokens of finished generations.", prompt);
+        text.counter("sconce_prompt_tokens_total", "Prompt tokens of what was generated and encoded.", prompt);
         let cached = self.cached_tokens.load(Relaxed);
         text.counter("sconce_cached_tokens_total", "Prompt tokens whose keys and values were cached.", cached);
         let generated = self.generated_tokens.load(Relaxed);
         text.counter("sconce_generated_tokens_total", "Tokens generated.", generated);
+        let encoded = self.encoded_inputs.load(Relaxed);
+        text.counter("sconce_encoded_inputs_total", "Texts that became vectors or scores.", encoded);
     }
 }
 

@@ -1,21 +1,20 @@
 //! A model as one caller has it: it stays in memory as long as the caller or one of its generations does.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{ModelId, Shared};
 use crate::{
     api::{
         ask::Chat,
-        backend::{Backend, ModelInfo, OnGrammar, RenderError, Snapshot},
+        backend::{Backend, Makes, ModelInfo, OnGrammar, RenderError, Snapshot},
     },
     engine::{
         dialect::{Dialect, ThoughtTokens},
+        encoder::{Done, EncodeRequest, Left},
         error::RequestError,
         grammar::GrammarSource,
-        request::{Event, Flow, GenerateRequest, Sink},
+        request::{Event, Flow, GenerateRequest, Prompt, Sink},
+        tokenizer::Tokenizer,
     },
 };
 
@@ -55,17 +54,35 @@ impl Backend for Lease {
         self.backend.info()
     }
 
+    fn makes(&self) -> Makes {
+        self.backend.makes()
+    }
+
     /// As the model's own, but that what the request has waited for the model counts for its deadlines.
     fn submit(&self, mut request: GenerateRequest, sink: Box<dyn Sink>) {
         let waited = self.asked.elapsed();
-        let left = |timeout: Duration| timeout.saturating_sub(waited);
-        request.queue_timeout = left(request.queue_timeout);
-        request.timeout = request.timeout.map(left);
-        self.backend.submit(request, Box::new(HeldSink { sink, _hold: Arc::clone(&self.hold) }));
+        request.queue_timeout = request.queue_timeout.saturating_sub(waited);
+        request.timeout = request.timeout.map(|timeout| timeout.saturating_sub(waited));
+        self.backend.submit(request, Box::new(HeldSink { sink, hold: Some(Arc::clone(&self.hold)) }));
+    }
+
+    /// As [`submit`](Self::submit).
+    fn embed(&self, mut request: EncodeRequest, left: Left, done: Done) {
+        request.queue_timeout = request.queue_timeout.saturating_sub(self.asked.elapsed());
+        let hold = Arc::clone(&self.hold);
+        let done = move |result| {
+            done(result);
+            drop(hold);
+        };
+        self.backend.embed(request, left, Box::new(done));
     }
 
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, RequestError> {
         self.backend.encode(text, add_special)
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
+        self.backend.tokenize(prompt)
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, RequestError> {
@@ -78,6 +95,14 @@ impl Backend for Lease {
 
     fn render(&self, chat: &Chat) -> Result<String, RenderError> {
         self.backend.render(chat)
+    }
+
+    fn template(&self) -> Option<&str> {
+        self.backend.template()
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.backend.tokenizer()
     }
 
     fn dialect(&self) -> &Dialect {
@@ -97,11 +122,10 @@ impl Backend for Lease {
     }
 }
 
-/// A generation's sink, and what it holds.
+/// A generation's sink, and what it holds until its end.
 struct HeldSink {
-    /// Dropped first: who hears of its end finds the model still counted, never the other way round.
     sink: Box<dyn Sink>,
-    _hold: Arc<Hold>,
+    hold: Option<Arc<Hold>>,
 }
 
 impl Sink for HeldSink {
@@ -110,6 +134,10 @@ impl Sink for HeldSink {
     }
 
     fn on_event(&mut self, event: Event) {
+        // Given back first: a client that has read its answer may ask for a model that needs the room.
+        if matches!(event, Event::Finished { .. } | Event::Failed(_)) {
+            self.hold = None;
+        }
         self.sink.on_event(event);
     }
 }

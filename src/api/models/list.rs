@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{
-    Facts, Inner, ModelId, Models, Slot,
-    machine::{Model, State},
-};
+use super::{Facts, Inner, ModelId, Models, Slot, machine::Model, state::State};
 use crate::api::{
     backend::{Backend, ModelInfo, Snapshot},
     error::ApiError,
@@ -91,6 +88,14 @@ impl Models {
         let id = inner.resolve(name)?;
         let slot = inner.slots.get(&id).ok_or(ApiError::Loading)?;
         status(&inner, id, slot, (Instant::now(), SystemTime::now())).ok_or(ApiError::Loading)
+    }
+
+    /// The model of this name, if it is in memory, to be looked at: it may be ended any time.
+    pub fn peek_at(&self, name: &str) -> Option<Arc<dyn Backend>> {
+        let inner = self.0.lock();
+        let id = inner.resolve(Some(name)).ok()?;
+        let resident = inner.slots.get(&id)?.resident.as_ref()?;
+        Some(Arc::clone(&resident.backend))
     }
 
     /// The default model, if it is in memory, to be looked at: it may be ended any time.

@@ -32,7 +32,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::room::Memory;
+use super::{
+    room::Memory,
+    state::{Cause, Effect, ModelId, Policy, Refusal, State},
+};
 
 /// A model keeps its place for so many times what loading it took.
 const TURN_PER_LOAD: u32 = 4;
@@ -42,109 +45,15 @@ const TURN_MAX: Duration = Duration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// A model of the configuration; one that takes the place of another has an id of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ModelId(pub u64);
-
-/// What the machine must know of a model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Policy {
-    /// Without them it can't be loaded.
-    pub bytes_min: u64,
-    /// It goes after so long without a request.
-    pub idle_max: Option<Duration>,
-    /// The model whose place it will take: that one's memory is free soon.
-    pub replaces: Option<ModelId>,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub enum Effect<W> {
-    /// Load it, into so many bytes at most where that is known; then say [`Machine::loaded`] or [`Machine::failed`].
-    Load { model: ModelId, bytes: Option<u64> },
-    /// End it: it has no requests, or was given time enough. Then say [`Machine::ended`].
-    End(ModelId),
-    /// `Ok`: the model is there and counts this caller as live until [`Machine::released`].
-    Answer { waiter: W, model: ModelId, answer: Result<(), Refusal> },
-    /// It was removed and is out of memory: its id means nothing any more.
-    Forget(ModelId),
-}
-
-/// Why a caller gets no model.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Refusal {
-    /// It has been removed.
-    Removed,
-    /// Too many wait for it.
-    Full,
-    /// It needs more than is left and than those hold that have no requests; `busy` have.
-    NoRoom {
-        needed: u64,
-        left: u64,
-        busy: Vec<ModelId>,
-    },
-    /// It could not be loaded; the next try is not before `retry_after`.
-    Failed {
-        retry_after: Duration,
-    },
-    /// It was not there in time.
-    Timeout,
-    ShuttingDown,
-}
-
-/// Where a model is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum State {
-    Unloaded,
-    /// Asked for; loaded when those with lower numbers have been, and there is room.
-    Wanted {
-        number: u64,
-    },
-    Loading {
-        began: Instant,
-        percent: u8,
-        bytes: u64,
-    },
-    Served {
-        /// Its place is its own until then.
-        turn_ends: Instant,
-        bytes: u64,
-    },
-    /// Takes no new requests; those that come wait until it can be loaded again.
-    Closing {
-        cause: Cause,
-        bytes: u64,
-    },
-    /// Its engine is being ended.
-    Ending {
-        bytes: u64,
-    },
-    Failed {
-        why: String,
-        until: Instant,
-    },
-}
-
-/// Why a model goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Another wants its room.
-    Room,
-    /// It was told to, or was idle.
-    Told,
-    /// It was removed, and its requests have time until then.
-    Removed { by: Option<Instant> },
-}
-
-struct Waiter<W> {
-    who: W,
-    deadline: Instant,
+pub(super) struct Waiter<W> {
+    pub(super) who: W,
+    pub(super) deadline: Instant,
 }
 
 pub(super) struct Model<W> {
-    policy: Policy,
+    pub(super) policy: Policy,
     pub(super) state: State,
-    waiters: Vec<Waiter<W>>,
+    pub(super) waiters: Vec<Waiter<W>>,
     /// Callers that have it.
     pub(super) live: usize,
     /// When it was asked for last, or a caller gave it back.
@@ -178,21 +87,21 @@ impl<W> Model<W> {
         self.waiters.len()
     }
 
-    fn busy(&self) -> bool {
+    pub(super) fn busy(&self) -> bool {
         matches!(self.state, State::Served { .. }) && self.live > 0
     }
 }
 
 /// See the module's text. `W` is a caller that waits.
 pub struct Machine<W> {
-    models: BTreeMap<ModelId, Model<W>>,
-    memory: Memory,
+    pub(super) models: BTreeMap<ModelId, Model<W>>,
+    pub(super) memory: Memory,
     /// Callers that may wait for one model.
     waiters_max: usize,
-    effects: Vec<Effect<W>>,
+    pub(super) effects: Vec<Effect<W>>,
     /// Of the next model that is wanted.
     number: u64,
-    shutting_down: bool,
+    pub(super) shutting_down: bool,
 }
 
 impl<W> Machine<W> {
@@ -413,7 +322,7 @@ impl<W> Machine<W> {
         self.models.values().map(Model::bytes).sum()
     }
 
-    fn left(&self) -> Option<u64> {
+    pub(super) fn left(&self) -> Option<u64> {
         self.memory.left(self.held())
     }
 
@@ -429,7 +338,7 @@ impl<W> Machine<W> {
         }
     }
 
-    fn close(&mut self, id: ModelId, cause: Cause) {
+    pub(super) fn close(&mut self, id: ModelId, cause: Cause) {
         let Some(model) = self.models.get_mut(&id) else { return };
         model.state = State::Closing { cause, bytes: model.bytes() };
         if model.live == 0 {
@@ -457,73 +366,6 @@ impl<W> Machine<W> {
         if self.models.get(&id).is_some_and(|model| model.removed.is_some()) {
             self.models.remove(&id);
             self.effects.push(Effect::Forget(id));
-        }
-    }
-
-    /// Why a model can't be had, if the ones that have no requests now hold too little.
-    fn no_room(&self, id: ModelId) -> Option<Refusal> {
-        let needed = self.models.get(&id)?.policy.bytes_min;
-        let left = self.left()?;
-        if needed <= left {
-            return None;
-        }
-        let others = || self.models.iter().filter(|(other, _)| **other != id);
-        let busy: Vec<ModelId> = others().filter(|(_, model)| model.busy()).map(|(id, _)| *id).collect();
-        let going: u64 = others().filter(|(_, model)| !model.busy()).map(|(_, model)| model.bytes()).sum();
-        let left = left + going;
-        let alone = busy.is_empty() && self.memory.takes_alone(needed);
-        (needed > left && !alone).then_some(Refusal::NoRoom { needed, left, busy })
-    }
-
-    /// Loads the model whose turn it is, or has others go for it.
-    fn make_room(&mut self, now: Instant) {
-        if self.shutting_down || self.models.values().any(|model| matches!(model.state, State::Loading { .. })) {
-            return;
-        }
-        let wanted = self.models.iter().filter_map(|(id, model)| match model.state {
-            State::Wanted { number } => Some((number, *id, model.policy)),
-            _ => None,
-        });
-        let Some((_, id, policy)) = wanted.min_by_key(|(number, ..)| *number) else { return self.reopen(now) };
-        let (left, needed) = (self.left(), policy.bytes_min);
-        let alone = self.held() == 0 && self.memory.takes_alone(needed);
-        if alone || left.is_none_or(|left| needed <= left) {
-            let given_back = policy.replaces.and_then(|id| self.models.get(&id)).map_or(0, Model::bytes);
-            let bytes = left.map(|left| self.memory.granted(left.max(needed), given_back));
-            if let Some(model) = self.models.get_mut(&id) {
-                model.state = State::Loading { began: now, percent: 0, bytes: needed };
-                self.effects.push(Effect::Load { model: id, bytes });
-            }
-            return;
-        }
-        let going = |model: &&Model<W>| matches!(model.state, State::Closing { .. } | State::Ending { .. });
-        let mut soon = left.unwrap_or(0) + self.models.values().filter(going).map(Model::bytes).sum::<u64>();
-        let served = self.models.iter().filter_map(|(id, model)| match model.state {
-            State::Served { turn_ends, bytes } => Some((model.live > 0, turn_ends > now, model.used, *id, bytes)),
-            _ => None,
-        });
-        let mut served: Vec<_> = served.collect();
-        served.sort();
-        for (_, keeps_turn, _, victim, bytes) in served {
-            if soon >= needed {
-                break;
-            }
-            soon += bytes;
-            if !keeps_turn {
-                self.close(victim, Cause::Room);
-            }
-        }
-    }
-
-    /// Nobody wants room any more: who was to go for it may stay.
-    fn reopen(&mut self, now: Instant) {
-        for (id, model) in &mut self.models {
-            let State::Closing { cause: Cause::Room, bytes } = model.state else { continue };
-            model.state = State::Served { turn_ends: now, bytes };
-            for Waiter { who, .. } in mem::take(&mut model.waiters) {
-                model.live += 1;
-                self.effects.push(Effect::Answer { waiter: who, model: *id, answer: Ok(()) });
-            }
         }
     }
 }

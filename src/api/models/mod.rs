@@ -17,8 +17,10 @@ mod replace;
 mod room;
 #[cfg(test)]
 mod simulation;
+mod state;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,29 +35,15 @@ use super::{backend::Backend, error::ApiError};
 use crate::engine::{error::RequestError, give_back_memory};
 use lease::Lease;
 pub use list::{ModelState, ModelStatus};
-use machine::{Effect, Machine, ModelId, Refusal, State};
+use machine::Machine;
 pub use origin::{Entry, Facts, Kind, Order, Origin, Resident};
 pub use replace::Replaced;
+pub use room::Bounds;
 use room::Memory;
+use state::{Effect, ModelId, Refusal, State};
 
 /// Longer waits than this end at this.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// What bounds the models of a server.
-pub struct Bounds {
-    /// Bytes that all of them may take together; `None`: what is `free`.
-    pub bytes_max: Option<u64>,
-    /// Bytes that could be allocated now, where the system says so.
-    pub free: Box<dyn Fn() -> Option<u64> + Send>,
-    /// Requests that may wait for one model to be loaded.
-    pub waiters_max: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { bytes_max: None, free: Box::new(|| None), waiters_max: 1024 }
-    }
-}
 
 /// See the module's text. Dropped, it starts nothing more; what is in memory stays as long as somebody has it.
 pub struct Models(Arc<Shared>);
@@ -82,7 +70,7 @@ struct Inner {
 struct Slot {
     entry: Entry,
     resident: Option<Resident>,
-    /// It was loaded, or needs not be for the server to be ready.
+    /// It is to be loaded for the server to be ready, and has not been yet.
     awaited: bool,
     loads: u64,
     failures: u64,
@@ -358,15 +346,16 @@ impl Shared {
                     inner.machine.loaded(id, bytes, now);
                 });
             }
-            Err(why) => {
-                log::error!("{name} can't be loaded: {why}");
-                self.act(|inner, now| {
-                    if let Some(slot) = inner.slots.get_mut(&id) {
-                        slot.failures += 1;
+            Err(why) => self.act(|inner, now| {
+                if let Some(slot) = inner.slots.get_mut(&id) {
+                    // The first time whoever waits for it says so.
+                    if !slot.awaited || slot.failures > 0 {
+                        log::error!("{name} can't be loaded: {why}");
                     }
-                    inner.machine.failed(id, why, now);
-                });
-            }
+                    slot.failures += 1;
+                }
+                inner.machine.failed(id, why, now);
+            }),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::api::backend::Backend;
+use crate::api::backend::{Backend, Makes};
 
 /// A model of the configuration.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl Entry {
     pub fn fixed(backend: Arc<dyn Backend>) -> Self {
         let info = backend.info();
         let facts = Facts {
-            kind: Kind::Decoder,
+            kind: if matches!(backend.makes(), Makes::Text { .. }) { Kind::Decoder } else { Kind::Encoder },
             architecture: info.architecture.clone(),
             parameters: info.parameters,
             file_bytes: info.file_bytes,

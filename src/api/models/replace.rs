@@ -15,7 +15,7 @@ use crossbeam_channel::bounded;
 
 use super::{
     Entry, FAR, Models, Shared, Slot, Waiter,
-    machine::{ModelId, Policy},
+    state::{ModelId, Policy},
 };
 use crate::api::error::ApiError;
 

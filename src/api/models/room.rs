@@ -1,6 +1,22 @@
 //! The memory that models may take: a bound that was set, or what the machine has.
 
-/// See the module's text. Pure but for `free`.
+/// What bounds the models of a server.
+pub struct Bounds {
+    /// Bytes that all of them may take together; `None`: what is `free`.
+    pub bytes_max: Option<u64>,
+    /// Bytes that could be allocated now, where the system says so.
+    pub free: Box<dyn Fn() -> Option<u64> + Send>,
+    /// Requests that may wait for one model to be loaded.
+    pub waiters_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { bytes_max: None, free: Box::new(|| None), waiters_max: 1024 }
+    }
+}
+
+/// What models may take. Pure but for `free`.
 pub struct Memory {
     bound: Bound,
     /// What could be allocated now, where the system says so.

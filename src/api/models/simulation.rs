@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    machine::{Effect, Machine, ModelId, Policy, Refusal, State},
+    machine::Machine,
     room::Memory,
+    state::{Effect, ModelId, Policy, Refusal, State},
 };
 
 const BYTES_MAX: u64 = 100;

@@ -112,14 +112,7 @@ fn read_thoughts(fields: &mut Fields, ask: &mut Ask, chat: &mut Chat) -> Result<
         ));
     }
     if let Some(effort) = fields.text("reasoning_effort")? {
-        if !["none", "minimal", "low", "medium", "high", "xhigh"].contains(&effort.as_str()) {
-            return fields.refuse("reasoning_effort", "must be none, minimal, low, medium, high or xhigh".to_owned());
-        }
-        chat.variables.insert("enable_thinking".into(), (effort != "none").into());
-        if effort != "none" {
-            ask.thoughts.needed = Some("reasoning_effort");
-            chat.variables.insert("reasoning_effort".into(), effort.into());
-        }
+        request::read_effort(&effort, "reasoning_effort", ask, chat)?;
     }
     match fields.take("chat_template_kwargs") {
         None => {}

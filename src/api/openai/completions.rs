@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::{
         answer::{Begun, Choice, Frames, Framing, Piece, Scored, Total, Wire},
-        ask::{Ask, Input},
+        ask::{Ask, Input, Suffix},
         error::ApiError,
         family::Family,
         fields::{Fields, kind, token_list},
@@ -49,6 +49,7 @@ fn parse(body: &[u8], queue_timeout: Duration) -> Result<(Ask, Telling, bool), A
     let echo = fields.flag("echo")?.unwrap_or(false);
     let logprobs = fields.integer("logprobs", 0..=LOGPROBS_MAX)?;
     ask.request.logprobs = logprobs.map(|top| top as usize);
+    ask.request.prompt_logprobs = echo && logprobs.is_some();
     ask.format = format::read(&mut fields)?;
     if let Some(best_of) = fields.integer("best_of", 1..=i64::MAX)?
         && best_of != ask.choices as i64
@@ -61,7 +62,7 @@ fn parse(body: &[u8], queue_timeout: Duration) -> Result<(Ask, Telling, bool), A
     };
     let prompts = read_prompts(prompt)?;
     fields.finish()?;
-    ask.suffix = suffix;
+    ask.suffix = suffix.filter(|text| !text.is_empty()).map(|text| Suffix { text, param: "suffix" });
     ask.input = Input::Prompts(prompts);
     Ok((ask, telling, echo))
 }
@@ -103,6 +104,8 @@ struct CompletionWire {
     /// The prompts, if they are to be said again, and choices for each.
     echo: Option<Vec<Prompt>>,
     per_prompt: usize,
+    /// The text to say again before each choice, until it has been said.
+    echoes: Vec<String>,
     /// Of each choice: what has been told of it, in characters.
     offsets: Vec<usize>,
 }
@@ -120,6 +123,7 @@ impl CompletionWire {
             telling,
             has_logprobs: ask.request.logprobs.is_some(),
             offsets: vec![0; prompts.len() * ask.choices],
+            echoes: Vec::new(),
             echo: echo.then_some(prompts),
             per_prompt: ask.choices,
         }
@@ -128,10 +132,10 @@ impl CompletionWire {
     /// The prompt of a choice, as text, if it is said again.
     fn echoed(&self, choice: usize, begun: &Begun) -> String {
         match self.echo.as_ref().and_then(|prompts| prompts.get(choice / self.per_prompt)) {
-            Some(Prompt::Text(text) | Prompt::Rendered(text)) => text.clone(),
+            Some(Prompt::Text(text)) => text.clone(),
             // Ids that there are not have been refused.
             Some(Prompt::Tokens(tokens)) => begun.model.decode(tokens).unwrap_or_default(),
-            None => String::new(),
+            _ => String::new(),
         }
     }
 
@@ -155,6 +159,16 @@ impl CompletionWire {
         logprobs
     }
 
+    /// Says a choice's prompt, once.
+    fn say_again(&mut self, choice: usize, scored: &[Scored], out: &mut Frames) {
+        let echoed = self.echoes.get_mut(choice).map(std::mem::take).unwrap_or_default();
+        if !echoed.is_empty() {
+            self.chunk(choice, &echoed, scored, Value::Null, out);
+            // Also where its tokens were not asked for.
+            self.offsets[choice] = echoed.chars().count();
+        }
+    }
+
     fn chunk(&mut self, choice: usize, text: &str, scored: &[Scored], finish: Value, out: &mut Frames) {
         let logprobs = self.logprobs(choice, scored);
         let choice = json!({ "index": choice, "text": text, "logprobs": logprobs, "finish_reason": finish });
@@ -171,15 +185,13 @@ impl Wire for CompletionWire {
         Framing::Events
     }
 
-    fn begin(&mut self, begun: &Begun, out: &mut Frames) {
+    fn begin(&mut self, begun: &Begun, _: &mut Frames) {
         self.model = begun.model.name().to_owned();
-        for choice in 0..self.offsets.len() {
-            let echoed = self.echoed(choice, begun);
-            if !echoed.is_empty() {
-                self.chunk(choice, &echoed, &[], Value::Null, out);
-                self.offsets[choice] = echoed.chars().count();
-            }
-        }
+        self.echoes = (0..self.offsets.len()).map(|choice| self.echoed(choice, begun)).collect();
+    }
+
+    fn started(&mut self, choice: usize, so_far: &Choice, out: &mut Frames) {
+        self.say_again(choice, &so_far.prompt_scored, out);
     }
 
     fn piece(&mut self, choice: usize, piece: &Piece, out: &mut Frames) {
@@ -194,6 +206,7 @@ impl Wire for CompletionWire {
     }
 
     fn end(&mut self, choice: usize, all: &Choice, out: &mut Frames) {
+        self.say_again(choice, &all.prompt_scored, out);
         self.chunk(choice, "", &[], finish_word(all).into(), out);
     }
 
@@ -215,11 +228,14 @@ impl Wire for CompletionWire {
         let mut all = Vec::with_capacity(choices.len());
         for (index, choice) in choices.iter().enumerate() {
             let echoed = self.echoed(index, begun);
-            self.offsets[index] = echoed.chars().count();
+            if choice.prompt_scored.is_empty() {
+                self.offsets[index] = echoed.chars().count();
+            }
+            let scored = [&choice.prompt_scored[..], &choice.scored].concat();
             all.push(json!({
                 "index": index,
                 "text": echoed + &choice.text,
-                "logprobs": self.logprobs(index, &choice.scored),
+                "logprobs": self.logprobs(index, &scored),
                 "finish_reason": finish_word(choice),
             }));
         }

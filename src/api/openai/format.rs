@@ -44,7 +44,12 @@ fn response_format(value: Value) -> Result<Option<Format>, ApiError> {
     let format = match (kind.as_deref(), schema) {
         (Some("text"), None) => None,
         (Some("json_object"), None) => Some(Format { source: GrammarSource::JsonObject, param: "response_format" }),
-        (Some("json_schema"), Some(value)) => Some(json_schema(value, "response_format.json_schema")?),
+        (Some("json_schema"), Some(value)) => {
+            let mut inner = Fields::inside(value, "response_format.json_schema")?;
+            let source = json_schema(&mut inner)?;
+            inner.finish()?;
+            Some(Format { source, param: "response_format.json_schema.schema" })
+        }
         (Some("json_schema"), None) => return fields.missing("json_schema", "an object with the schema"),
         (Some("text" | "json_object"), Some(_)) => {
             return fields.refuse("json_schema", "only allowed with type json_schema".to_owned());
@@ -56,9 +61,22 @@ fn response_format(value: Value) -> Result<Option<Format>, ApiError> {
     Ok(format)
 }
 
-/// `{"name", "description", "schema", "strict"}`. The answer is held to the schema whether `strict` is set or not.
-fn json_schema(value: Value, at: &str) -> Result<Format, ApiError> {
-    let mut fields = Fields::inside(value, at)?;
+/// The `text.format` of `/v1/responses`: the same on one level.
+pub fn text_format(value: Value) -> Result<Option<Format>, ApiError> {
+    let mut fields = Fields::inside(value, "text.format")?;
+    let format = match fields.text("type")?.as_deref() {
+        Some("text") => None,
+        Some("json_object") => Some(Format { source: GrammarSource::JsonObject, param: "text.format" }),
+        Some("json_schema") => Some(Format { source: json_schema(&mut fields)?, param: "text.format.schema" }),
+        Some(_) => return fields.refuse("type", "must be text, json_object or json_schema".to_owned()),
+        None => return fields.missing("type", "text, json_object or json_schema"),
+    };
+    fields.finish()?;
+    Ok(format)
+}
+
+/// `name`, `description`, `schema` and `strict`. The answer is held to the schema whether `strict` is set or not.
+fn json_schema(fields: &mut Fields) -> Result<GrammarSource, ApiError> {
     fields.text("description")?;
     fields.flag("strict")?;
     let Some(name) = fields.text("name")? else { return fields.missing("name", "a name for the schema") };
@@ -69,8 +87,7 @@ fn json_schema(value: Value, at: &str) -> Result<Format, ApiError> {
     if !schema.is_object() {
         return fields.refuse("schema", format!("expected an object, not {}", kind(&schema)));
     }
-    fields.finish()?;
-    Ok(Format { source: GrammarSource::JsonSchema(schema), param: "response_format.json_schema.schema" })
+    Ok(GrammarSource::JsonSchema(schema))
 }
 
 pub const NAME_RULE: &str = "must be 1 to 64 of letters, digits, _ and -";

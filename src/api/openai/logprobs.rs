@@ -6,6 +6,11 @@ use crate::api::answer::Scored;
 
 /// `{"content": [{"token", "logprob", "bytes", "top_logprobs"}], "refusal": null}` of a chat.
 pub fn of_chat(scored: &[Scored]) -> Value {
+    json!({ "content": list(scored), "refusal": null })
+}
+
+/// `[{"token", "logprob", "bytes", "top_logprobs"}]`.
+pub fn list(scored: &[Scored]) -> Vec<Value> {
     let one = |token: &Scored| {
         let mut fields = Map::new();
         fields.insert("token".into(), token.text().into());
@@ -13,7 +18,7 @@ pub fn of_chat(scored: &[Scored]) -> Value {
         fields.insert("bytes".into(), token.bytes.as_slice().into());
         fields
     };
-    let content: Vec<Value> = scored
+    scored
         .iter()
         .map(|token| {
             let mut fields = one(token);
@@ -21,8 +26,7 @@ pub fn of_chat(scored: &[Scored]) -> Value {
             fields.insert("top_logprobs".into(), top.into());
             Value::Object(fields)
         })
-        .collect();
-    json!({ "content": content, "refusal": null })
+        .collect()
 }
 
 /// `{"tokens", "token_logprobs", "top_logprobs", "text_offset"}` of a completion. `offset` is where the first token's text

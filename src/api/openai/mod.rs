@@ -3,16 +3,20 @@
 
 mod chat;
 mod completions;
+mod embeddings;
 mod format;
 mod logprobs;
-mod messages;
+pub mod messages;
 mod models;
 mod request;
-mod tools;
+mod responses;
+pub mod tools;
 
 pub use chat::chat;
 pub use completions::completions;
+pub use embeddings::embeddings;
 pub use models::{model, models};
+pub use responses::{Responses, cancel_response, create_response, delete_response, response, response_input};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

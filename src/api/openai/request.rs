@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::api::{
     answer::Mode,
-    ask::Ask,
+    ask::{Ask, Chat},
     error::ApiError,
     fields::{Fields, kind},
     generation::CHOICES_MAX,
@@ -58,10 +58,13 @@ pub fn refuse_unsupported(fields: &mut Fields, names: &[&'static str]) -> Result
     Ok(())
 }
 
-/// Labels of the caller's own, which change nothing here.
-fn read_labels(fields: &mut Fields) -> Result<(), ApiError> {
+/// Labels of the caller's own, which change nothing here: those that are given.
+pub fn read_labels(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+    let mut labels = Map::new();
     for name in ["user", "safety_identifier", "prompt_cache_key"] {
-        fields.text(name)?;
+        if let Some(text) = fields.text(name)? {
+            labels.insert(name.into(), text.into());
+        }
     }
     if let Some(metadata) = fields.take("metadata") {
         match &metadata {
@@ -71,11 +74,25 @@ fn read_labels(fields: &mut Fields) -> Result<(), ApiError> {
             }
             other => return fields.refuse("metadata", format!("expected an object, not {}", kind(other))),
         }
+        labels.insert("metadata".into(), metadata);
     }
     if let Some(tier) = fields.text("service_tier")?
         && !["auto", "default"].contains(&tier.as_str())
     {
         return Err(ApiError::unsupported("service_tier", "there is one tier: auto or default"));
+    }
+    Ok(labels)
+}
+
+/// How much is to be thought, as the field `param` says it: what the chat template is told.
+pub fn read_effort(effort: &str, param: &'static str, ask: &mut Ask, chat: &mut Chat) -> Result<(), ApiError> {
+    if !["none", "minimal", "low", "medium", "high", "xhigh"].contains(&effort) {
+        return Err(ApiError::field(param, "must be none, minimal, low, medium, high or xhigh"));
+    }
+    chat.variables.insert("enable_thinking".into(), (effort != "none").into());
+    if effort != "none" {
+        ask.thoughts.needed = Some(param);
+        chat.variables.insert("reasoning_effort".into(), effort.into());
     }
     Ok(())
 }

@@ -17,8 +17,17 @@ const TOOLS_MAX: usize = 128;
 
 /// Reads all three into `chat`.
 pub fn read(fields: &mut Fields, chat: &mut Chat) -> Result<(), ApiError> {
+    read_as(fields, chat, read_tool)
+}
+
+/// As [`read`], where `read_tool` reads what is beside a tool's type.
+pub fn read_as(
+    fields: &mut Fields,
+    chat: &mut Chat,
+    read_tool: fn(&mut Fields, &str) -> Result<Tool, ApiError>,
+) -> Result<(), ApiError> {
     chat.tools = match fields.take("tools") {
-        Some(value) => read_tools(value)?,
+        Some(value) => read_tools(value, read_tool)?,
         None => Vec::new(),
     };
     chat.parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
@@ -32,7 +41,7 @@ pub fn read(fields: &mut Fields, chat: &mut Chat) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn read_tools(value: Value) -> Result<Vec<Tool>, ApiError> {
+fn read_tools(value: Value, read_tool: fn(&mut Fields, &str) -> Result<Tool, ApiError>) -> Result<Vec<Tool>, ApiError> {
     let Value::Array(items) = value else {
         return Err(ApiError::field("tools", format!("expected a list, not {}", kind(&value))));
     };
@@ -48,27 +57,32 @@ fn read_tools(value: Value) -> Result<Vec<Tool>, ApiError> {
             Some(_) => return Err(ApiError::unsupported(format!("{at}.type"), "only functions are supported")),
             None => return fields.missing("type", "function"),
         }
-        let Some(function) = fields.take("function") else { return fields.missing("function", "the function") };
+        let tool = read_tool(&mut fields, &at)?;
         fields.finish()?;
-        let tool = read_function(function, &format!("{at}.function"))?;
         if tools.iter().any(|other| other.name == tool.name) {
-            return Err(ApiError::field(format!("{at}.function.name"), "there is another tool of this name"));
+            return Err(ApiError::field(at, format!("there is another tool called {}", tool.name)));
         }
         tools.push(tool);
     }
     Ok(tools)
 }
 
+/// `function`, beside the type.
+fn read_tool(fields: &mut Fields, at: &str) -> Result<Tool, ApiError> {
+    let Some(function) = fields.take("function") else { return fields.missing("function", "the function") };
+    read_function(function, &format!("{at}.function"))
+}
+
 /// `{"name", "description", "parameters", "strict"}`, which stands at `at`.
 pub fn read_function(value: Value, at: &str) -> Result<Tool, ApiError> {
     let mut fields = Fields::inside(value, at)?;
-    let tool = read_function_fields(&mut fields)?;
+    let tool = read_function_fields(&mut fields, false)?;
     fields.finish()?;
     Ok(tool)
 }
 
-/// The fields of a function, wherever they stand.
-pub fn read_function_fields(fields: &mut Fields) -> Result<Tool, ApiError> {
+/// The fields of a function, wherever they stand; `strict` unless it says otherwise.
+pub fn read_function_fields(fields: &mut Fields, strict: bool) -> Result<Tool, ApiError> {
     let Some(name) = fields.text("name")? else { return fields.missing("name", "the function's name") };
     if !is_name(&name) {
         return fields.refuse("name", NAME_RULE.to_owned());
@@ -78,7 +92,7 @@ pub fn read_function_fields(fields: &mut Fields) -> Result<Tool, ApiError> {
     if let Some(other) = parameters.as_ref().filter(|schema| !schema.is_object()) {
         return fields.refuse("parameters", format!("expected a JSON schema, not {}", kind(other)));
     }
-    let strict = fields.flag("strict")?.unwrap_or(false);
+    let strict = fields.flag("strict")?.unwrap_or(strict);
     Ok(Tool { name, description, parameters, strict })
 }
 
@@ -164,7 +178,7 @@ mod tests {
             (json!({"tools": [{"type": "code_interpreter"}]}), "tools[0].type"),
             (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
             (json!({"tools": [tool("a b")]}), "tools[0].function.name"),
-            (json!({"tools": [tool("a"), tool("a")]}), "tools[1].function.name"),
+            (json!({"tools": [tool("a"), tool("a")]}), "tools[1]"),
             (
                 json!({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}),
                 "tools[0].function.parameters",

@@ -1,6 +1,12 @@
 //! The routes with a toy in the engine's place and no socket.
 
+pub mod anthropic;
+mod embeddings;
+mod llama_server;
+mod ollama;
 mod openai;
+mod rerank;
+mod responses;
 pub mod toy;
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
@@ -263,4 +269,31 @@ fn the_page_and_its_files() {
     assert!(!html.contains("onclick=") && !html.contains("style="), "the policy forbids inline script and style");
     let script = String::from_utf8(it.get("/app.js").body().to_vec()).unwrap();
     assert!(!script.contains("innerHTML") && !script.contains("insertAdjacentHTML"), "model output is never markup");
+}
+
+/// What a numeric field may be sent as.
+fn odd_values() -> [&'static str; 21] {
+    [
+        "-9223372036854775808",
+        "-1",
+        "0",
+        "1",
+        "128",
+        "129",
+        "1000000000",
+        "1000000001",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551616",
+        "1e308",
+        "-1e308",
+        "1e-320",
+        "0.5",
+        "\"1\"",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "NaN",
+    ]
 }

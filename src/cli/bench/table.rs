@@ -6,7 +6,7 @@ use super::{
     measure::Case,
     report::{Report, Speed},
 };
-use crate::cli::load::{count, megabytes};
+use crate::cli::words::{count, megabytes};
 
 /// The whole page; with `old`, each line says how many times as fast it is.
 pub fn render(report: &Report, old: Option<&Report>) -> String {

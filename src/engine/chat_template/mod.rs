@@ -1,24 +1,34 @@
 //! Chat templates: messages to the prompt text a model was trained on.
 //!
-//! A template is a Jinja program that comes with the model (`tokenizer.chat_template`) and was written for Python's
-//! Jinja2 as `transformers` sets it up; this module makes minijinja agree with that. Templates come from model files
-//! only, never from clients, can load nothing, and run on a budget of steps.
+//! A template is a Jinja program that comes with the model and was written for Python's Jinja2 as `transformers` sets it up;
+//! `program` makes minijinja agree with that (`tests/chat_template.rs` holds it to what Python prints). `capabilities` finds
+//! out what a template takes, `messages` brings conversations into that form. Templates come from model files and the
+//! operator only, never from clients, can load nothing, and run on a budget of steps and bytes.
 
-use std::{fmt, time::SystemTime};
+mod capabilities;
+mod date;
+mod filters;
+mod json;
+mod messages;
+mod methods;
+mod operators;
+mod program;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod without_tools;
 
-use minijinja::{
-    Environment, Error, ErrorKind, Value,
-    syntax::SyntaxConfig,
-    value::{Kwargs, Rest, Serde},
+use std::fmt;
+
+pub use capabilities::TemplateCapabilities;
+pub use program::Program;
+use serde_json::{Map, Value as Json, json};
+
+use self::messages::Form;
+use super::{
+    dialect::{Calls, Dialect, Tool},
+    tokenizer::Tokenizer,
 };
-use serde_json::{Map, Value as Json};
-
-use super::tokenizer::Tokenizer;
-
-/// Steps a template may take; a long conversation with tools takes some ten thousand.
-const STEPS_MAX: u64 = 20_000_000;
-/// The name of the only template in its environment.
-const NAME: &str = "chat";
 
 /// Why a prompt could not be made.
 #[derive(Debug)]
@@ -43,282 +53,198 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// A compiled chat template. `Send + Sync`.
+/// The templates that come with a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TemplateSources {
+    pub default: String,
+    /// Taken where there are tools, if there is one.
+    pub tool_use: Option<String>,
+}
+
+impl From<String> for TemplateSources {
+    fn from(default: String) -> Self {
+        Self { default, tool_use: None }
+    }
+}
+
+impl TemplateSources {
+    /// What a file of templates says: Jinja; or, in JSON, an object with `chat_template`, which is a template or a list of
+    /// `{"name", "template"}`. `None`: JSON without one.
+    pub fn read(text: &str) -> Option<Self> {
+        match serde_json::from_str::<Json>(text) {
+            Ok(Json::Object(object)) => Self::of_json(object.get("chat_template")?),
+            _ => Some(text.to_owned().into()),
+        }
+    }
+
+    /// The value of `chat_template` in `tokenizer_config.json` or `chat_template.json`: a template, or several with names.
+    pub fn of_json(value: &Json) -> Option<Self> {
+        if let Some(source) = value.as_str() {
+            return Some(source.to_owned().into());
+        }
+        let named = |name: &str| {
+            let template = value.as_array()?.iter().find(|t| t.get("name").and_then(Json::as_str) == Some(name))?;
+            template.get("template")?.as_str().map(str::to_owned)
+        };
+        let tool_use = named("tool_use");
+        // Whoever has but one for tools takes it for all.
+        let default = named("default").or_else(|| tool_use.clone())?;
+        Some(Self { default, tool_use })
+    }
+}
+
+/// What is to be written out.
+#[derive(Debug, Clone, Copy)]
+pub struct Conversation<'a> {
+    /// As OpenAI's clients write them: `{"role", "content", …}`.
+    pub messages: &'a [Json],
+    pub tools: &'a [Tool],
+    /// Texts to answer from, for templates that know some: a list of `{"title", "text"}`.
+    pub documents: Option<&'a Json>,
+    pub ending: Ending,
+    /// Further variables, such as `enable_thinking` (`chat_template_kwargs`). They replace none of the above.
+    pub variables: &'a Map<String, Json>,
+}
+
+/// How a prompt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With the start of a reply (`add_generation_prompt`).
+    Reply,
+    /// With the end of the last message.
+    Closed,
+    /// In the last message, the assistant's, which is to be gone on with (`continue_final_message`).
+    Open,
+}
+
+/// Stands behind the text of a message that is to be continued, to be found in the prompt. The space tells whether the
+/// template trims.
+const CONTINUED: &str = "CONTINUED-TO-BE-5831 ";
+
+/// A model's compiled chat templates. `Send + Sync`.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    sources: TemplateSources,
+    default: Program,
+    tool_use: Option<Program>,
+    capabilities: TemplateCapabilities,
     bos: String,
     eos: String,
 }
 
 impl ChatTemplate {
-    /// Compiles `source` for a model whose special tokens `tokenizer` spells.
-    pub fn for_tokenizer(source: &str, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
+    /// Compiles templates for a model whose special tokens `tokenizer` spells.
+    pub fn for_tokenizer(sources: impl Into<TemplateSources>, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
         let spelt = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
-        Self::new(source, &spelt(tokenizer.bos()), &spelt(tokenizer.eos()))
+        Self::new(sources, &spelt(tokenizer.bos()), &spelt(tokenizer.eos()))
     }
 
-    /// Compiles `source`; `bos` and `eos` are how the template spells these tokens.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| TemplateError::Syntax(describe(&e)))?);
-        environment.set_fuel(Some(STEPS_MAX));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", |format: &str| strftime(format, unix_now()));
-        environment
-            .add_template_owned(NAME, without_generation_marks(source))
-            .map_err(|e| TemplateError::Syntax(describe(&e)))?;
-        Ok(Self { environment, bos: bos.into(), eos: eos.into() })
+    /// Compiles templates, and tries out what they can; `bos` and `eos` are how they spell these tokens.
+    pub fn new(sources: impl Into<TemplateSources>, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        let sources = sources.into();
+        let default = Program::compile(&sources.default)?;
+        let tool_use = sources.tool_use.as_deref().map(Program::compile).transpose()?;
+        let capabilities = TemplateCapabilities::of(&default, tool_use.as_ref().unwrap_or(&default), bos, eos);
+        Ok(Self { sources, default, tool_use, capabilities, bos: bos.into(), eos: eos.into() })
     }
 
-    /// The prompt for `messages`, a JSON array of `{"role", "content", …}` as clients send it; with the start of the
-    /// reply if `add_generation_prompt`. `extra` are further variables, such as `tools` and `enable_thinking`.
-    pub fn render(
-        &self,
-        messages: &Json,
-        add_generation_prompt: bool,
-        extra: &Map<String, Json>,
-    ) -> Result<String, TemplateError> {
-        let mut context = extra.clone();
-        context.insert("messages".into(), messages.clone());
-        context.insert("add_generation_prompt".into(), add_generation_prompt.into());
-        context.insert("bos_token".into(), self.bos.clone().into());
-        context.insert("eos_token".into(), self.eos.clone().into());
-        let template = self.environment.get_template(NAME).map_err(|e| TemplateError::Render(describe(&e)))?;
-        template.render(Value::from(Serde(context))).map_err(|e| match e.kind() {
-            ErrorKind::InvalidOperation if e.detail().is_some_and(|why| why.starts_with(REFUSED)) => {
-                TemplateError::Refused(e.detail().unwrap_or_default()[REFUSED.len()..].into())
-            }
-            _ => TemplateError::Render(describe(&e)),
-        })
+    pub fn capabilities(&self) -> &TemplateCapabilities {
+        &self.capabilities
     }
-}
 
-/// Marks the errors that templates raise themselves.
-const REFUSED: &str = "raised: ";
+    pub fn sources(&self) -> &TemplateSources {
+        &self.sources
+    }
 
-fn raise_exception(message: &str) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSED}{message}")))
-}
+    /// How the model writes thoughts and calls, as far as its template tells.
+    pub fn dialect(&self, tokenizer: &Tokenizer) -> Dialect {
+        Dialect::new(Dialect::thoughts_of(&self.sources.default), self.calls(), tokenizer)
+    }
 
-/// One line with the place in the template.
-fn describe(error: &Error) -> String {
-    let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
-    format!("{}{line}", error.detail().unwrap_or(&error.kind().to_string()))
-}
-
-/// `{% generation %}` marks what to train on; it prints nothing.
-fn without_generation_marks(source: &str) -> String {
-    let mut kept = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let end = start + length + 2;
-        let tag = rest[start + 2..end - 2].trim_matches(['-', '+']).trim();
-        if matches!(tag, "generation" | "endgeneration") {
-            // A comment, so that whitespace around it is trimmed as it is around a tag.
-            kept.push_str(&rest[..start]);
-            kept.push_str(&rest[start..end].replacen("{%", "{#", 1).replacen("%}", "#}", 1));
-        } else {
-            kept.push_str(&rest[..end]);
+    /// The form of calls: the template's own if it shows tools and the form is known, else ours.
+    pub fn calls(&self) -> Calls {
+        match self.capabilities.supports_tools {
+            true => Calls::of(self.sources.tool_use.as_deref().unwrap_or(&self.sources.default)),
+            false => Calls::Generic,
         }
-        rest = &rest[end..];
     }
-    kept + rest
+
+    /// The prompt for a conversation.
+    pub fn render(&self, conversation: &Conversation<'_>) -> Result<String, TemplateError> {
+        let Conversation { messages, tools, ending, .. } = *conversation;
+        let calls = self.calls();
+        let native_tools = calls != Calls::Generic;
+        let with_tools = self.tool_use.as_ref().filter(|_| !tools.is_empty() && native_tools);
+        let source = if with_tools.is_some() { self.sources.tool_use.as_deref() } else { None };
+        let form = Form {
+            capabilities: &self.capabilities,
+            knows_developer: source.unwrap_or(&self.sources.default).contains("developer"),
+            calls,
+        };
+        let mut messages = form.of(messages, tools);
+        if ending == Ending::Open {
+            mark_last(&mut messages)?;
+        }
+
+        let mut variables = conversation.variables.clone();
+        let shown: Vec<Json> = tools.iter().filter(|_| native_tools).map(shown).collect();
+        variables.extend([
+            ("messages".to_owned(), messages.into()),
+            ("tools".to_owned(), if shown.is_empty() { Json::Null } else { shown.into() }),
+            ("add_generation_prompt".to_owned(), (ending == Ending::Reply).into()),
+            ("bos_token".to_owned(), self.bos.as_str().into()),
+            ("eos_token".to_owned(), self.eos.as_str().into()),
+        ]);
+        if let Some(documents) = conversation.documents {
+            variables.insert("documents".into(), documents.clone());
+        }
+        variables.entry("documents").or_insert(Json::Null);
+        let prompt = with_tools.unwrap_or(&self.default).run(variables)?;
+        if ending == Ending::Open { cut_at_mark(prompt) } else { Ok(prompt) }
+    }
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False)` with its spaces and `indent`; minijinja's own escapes HTML.
-fn tojson(value: Value, rest: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = match rest.first() {
-        Some(indent) => Some(usize::try_from(indent.clone())?),
-        None => options.get("indent")?,
+/// A tool as templates know it. Many take a description and parameters for granted.
+fn shown(tool: &Tool) -> Json {
+    let none = || json!({ "type": "object", "properties": {} });
+    json!({
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description.as_deref().unwrap_or_default(),
+            "parameters": tool.parameters.clone().unwrap_or_else(none),
+        },
+    })
+}
+
+/// Puts [`CONTINUED`] behind the last message's text.
+fn mark_last(messages: &mut [Json]) -> Result<(), TemplateError> {
+    let last = messages.last_mut().filter(|message| message["role"] == "assistant");
+    let content = last.and_then(|message| message.get_mut("content"));
+    let text = match content {
+        Some(Json::Array(parts)) => parts.last_mut().and_then(|part| part.get_mut("text")),
+        content => content,
     };
-    let ascii: Option<bool> = options.get("ensure_ascii")?;
-    options.get::<Option<Value>>("sort_keys")?;
-    options.get::<Option<Value>>("separators")?;
-    options.assert_all_used()?;
-    let json = serde_json::to_value(&value)
-        .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("no JSON for this value: {e}")))?;
-    let mut text = String::new();
-    write_json(&json, indent, 0, &mut text);
-    if ascii == Some(true) {
-        text = escape_non_ascii(&text);
+    match text {
+        Some(Json::String(text)) => text.push_str(CONTINUED),
+        _ => {
+            return Err(TemplateError::Refused(
+                "only a text of the assistant, as the last message, can be continued".into(),
+            ));
+        }
     }
-    Ok(Value::from_safe_string(text))
+    Ok(())
 }
 
-/// Appends `json` as Python writes it: `{"a": 1, "b": [2]}`, or with `indent` spaces per level on lines of its own.
-fn write_json(json: &Json, indent: Option<usize>, level: usize, out: &mut String) {
-    let line = |out: &mut String, level: usize| {
-        if let Some(indent) = indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent * level));
-        }
+/// The prompt up to the mark: as `transformers` has it, without the white space behind a text that the template trims.
+fn cut_at_mark(mut prompt: String) -> Result<String, TemplateError> {
+    let Some(at) = prompt.rfind(CONTINUED.trim_end()) else {
+        return Err(TemplateError::Refused("it leaves out the last message, which is to be continued".into()));
     };
-    let comma = if indent.is_some() { "," } else { ", " };
-    match json {
-        Json::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index == 0 { "" } else { comma });
-                line(out, level + 1);
-                write_json(item, indent, level + 1, out);
-            }
-            line(out, level);
-            out.push(']');
-        }
-        Json::Object(members) if !members.is_empty() => {
-            out.push('{');
-            for (index, (key, member)) in members.iter().enumerate() {
-                out.push_str(if index == 0 { "" } else { comma });
-                line(out, level + 1);
-                out.push_str(&Json::from(key.as_str()).to_string());
-                out.push_str(": ");
-                write_json(member, indent, level + 1, out);
-            }
-            line(out, level);
-            out.push('}');
-        }
-        scalar => out.push_str(&scalar.to_string()),
+    let is_trimmed = !prompt[at..].starts_with(CONTINUED);
+    prompt.truncate(at);
+    if is_trimmed {
+        prompt.truncate(prompt.trim_end().len());
     }
-}
-
-fn escape_non_ascii(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_ascii() {
-            escaped.push(c);
-        } else {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
-        }
-    }
-    escaped
-}
-
-/// Seconds since 1970, UTC.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// The part of `strftime` that templates use to print a date, in UTC.
-fn strftime(format: &str, unix_seconds: u64) -> String {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    let (year, month, day) = civil_date(days);
-    let month_name = MONTHS[month as usize - 1];
-    let weekday = DAYS[(days % 7) as usize];
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-
-    let mut text = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('Y') => text.push_str(&format!("{year:04}")),
-            Some('y') => text.push_str(&format!("{:02}", year % 100)),
-            Some('m') => text.push_str(&format!("{month:02}")),
-            Some('d') => text.push_str(&format!("{day:02}")),
-            Some('e') => text.push_str(&format!("{day:2}")),
-            Some('B') => text.push_str(month_name),
-            Some('b') => text.push_str(&month_name[..3]),
-            Some('A') => text.push_str(weekday),
-            Some('a') => text.push_str(&weekday[..3]),
-            Some('H') => text.push_str(&format!("{hour:02}")),
-            Some('M') => text.push_str(&format!("{minute:02}")),
-            Some('S') => text.push_str(&format!("{second:02}")),
-            Some('%') => text.push('%'),
-            Some(other) => text.extend(['%', other]),
-            None => text.push('%'),
-        }
-    }
-    text
-}
-
-/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468; // days since 0000-03-01
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153; // March is 0
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[track_caller]
-    fn check(source: &str, expected: &str) {
-        let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
-        let extra = json!({"value": {"b": "<é&'\">", "a": [1, 2.5, null, true, {}, []]}});
-        assert_eq!(template.render(&json!([]), true, extra.as_object().unwrap()).unwrap(), expected, "{source}");
-    }
-
-    #[test]
-    fn json_is_pythons() {
-        check("{{ value | tojson }}", r#"{"b": "<é&'\">", "a": [1, 2.5, null, true, {}, []]}"#);
-        check("{{ value.b | tojson(ensure_ascii=True) }}", r#""<\u00e9&'\">""#);
-        check("{{ value.a[:2] | tojson(indent=2) }}", "[\n  1,\n  2.5\n]");
-        check("{{ value.a[:2] | tojson(2) }}", "[\n  1,\n  2.5\n]");
-    }
-
-    #[test]
-    fn blocks_are_trimmed_and_generation_marks_go() {
-        check("a\n  {% if true %}\nb\n  {% endif %}\nc\n", "a\nb\nc");
-        check("a {%- generation -%} b {%- endgeneration %} c", "ab c");
-        check("a\n{% generation %}\nb\n{% endgeneration %}\nc", "a\nb\nc");
-    }
-
-    #[test]
-    fn a_template_cannot_run_for_ever() {
-        let nested = "{% for a in range(99999) %}".repeat(4) + &"{% endfor %}".repeat(4);
-        let template = ChatTemplate::new(&nested, "", "").unwrap();
-        assert!(matches!(template.render(&json!([]), true, &Map::new()), Err(TemplateError::Render(_))));
-    }
-
-    #[test]
-    fn errors_say_who_and_where() {
-        let broken = ChatTemplate::new("line\n{% if %}", "", "").unwrap_err();
-        assert!(broken.to_string().contains("line 2"), "{broken}");
-        let template = ChatTemplate::new("{{ raise_exception('no system role') }}", "", "").unwrap();
-        let refused = template.render(&json!([]), true, &Map::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "the chat template refuses these messages: no system role");
-        assert!(ChatTemplate::new("{% include 'x' %}", "", "").unwrap().render(&json!([]), true, &Map::new()).is_err());
-    }
-
-    #[test]
-    fn dates() {
-        assert_eq!(
-            strftime("%d %b %Y, %A %e %B %H:%M:%S %y %%", 1_721_995_445),
-            "26 Jul 2024, Friday 26 July 12:04:05 24 %"
-        );
-        assert_eq!(strftime("%Y-%m-%d %a", 0), "1970-01-01 Thu");
-        assert_eq!(strftime("%Y-%m-%d %a", 951_782_400), "2000-02-29 Tue");
-    }
+    Ok(prompt)
 }

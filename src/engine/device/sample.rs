@@ -10,6 +10,9 @@ use crate::engine::{
 
 /// `logits` are those of the sampled rows, of shape (sampled, vocabulary).
 pub fn sample(logits: &Tensor, batch: &Batch, outcome: &mut Outcome) -> Result<()> {
+    if batch.sampled.iter().any(|(_, want)| *want == Want::Hidden) {
+        candle_core::bail!("a device's decoder gives logits only");
+    }
     let all = rows(logits, batch, Want::Logits)?;
     if let Some(all) = all {
         outcome.logits = all.flatten_all()?.to_vec1()?;

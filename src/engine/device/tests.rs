@@ -286,6 +286,7 @@ fn check(blueprint: &Blueprint, biased: bool) {
                     let own = expected[best.token as usize];
                     assert!((best.token as usize) < CHOICES && near(best.logit, own) && near(own, largest), "{best:?}");
                 }
+                Want::Hidden => unreachable!("none is asked for"),
             }
         }
         assert!(logits.next().is_none() && best.next().is_none());

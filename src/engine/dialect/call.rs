@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// What a character was to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::engine::dialect) enum Step {
     /// Part of it.
     Inside,
     /// Its last one.
@@ -18,7 +18,7 @@ pub(super) enum Step {
 
 /// One call: `{"name": …, "arguments": {…}}` (or `parameters`) in any order, with other members behind the name.
 #[derive(Debug, Default)]
-pub(super) struct Call {
+pub(in crate::engine::dialect) struct Call {
     at: At,
     name: Option<String>,
     /// Arguments that nobody has taken yet.

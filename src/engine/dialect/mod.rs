@@ -10,6 +10,7 @@
 mod call;
 mod grammar;
 mod reader;
+mod tags;
 
 pub use reader::Reader;
 use serde_json::Value;
@@ -83,7 +84,7 @@ pub enum Calls {
     /// `{"name": …, "parameters": …}` as the whole answer, several separated by `; `: Llama 3. It may begin with a tag.
     Bare,
     /// `{"tool_calls": [{"name": …, "arguments": …}]}` as the whole answer: asked of models that know no form, by a
-    /// system message of ours ([`generic`](crate::engine::chat_template)).
+    /// system message of ours (`chat_template/without_tools`).
     Generic,
 }
 
@@ -114,6 +115,23 @@ impl Calls {
             return Self::Bare;
         }
         Self::Generic
+    }
+
+    /// Calls as a model writes them; each is a name and the JSON text of its arguments.
+    pub fn write(self, calls: &[(&str, &str)]) -> String {
+        let key = if self == Self::Bare { "parameters" } else { "arguments" };
+        let object =
+            |(name, arguments): &(&str, &str)| format!("{{\"name\": {}, \"{key}\": {arguments}}}", Value::from(*name));
+        let all = |write: &dyn Fn(&(&str, &str)) -> String, separator: &str| {
+            calls.iter().map(write).collect::<Vec<_>>().join(separator)
+        };
+        match self {
+            Self::Tagged => all(&|call| format!("{}\n{}\n{}", TOOL_CALL.0, object(call), TOOL_CALL.1), "\n"),
+            Self::List { open } => format!("{open}[{}]", all(&object, ", ")),
+            Self::Named => all(&|(name, arguments)| format!("{TOOL_CALLS}{name}{ARGS}{arguments}"), ""),
+            Self::Bare => all(&object, "; "),
+            Self::Generic => format!("{{\"tool_calls\": [{}]}}", all(&object, ", ")),
+        }
     }
 
     /// The tags that begin a call, or several.
@@ -172,6 +190,11 @@ impl Dialect {
     pub fn without_thoughts(mut self) -> Self {
         self.thoughts = None;
         self
+    }
+
+    /// The tags around thoughts that a template speaks of.
+    pub fn thoughts_of(template: &str) -> Option<Thoughts> {
+        Thoughts::of(template)
     }
 
     pub fn thoughts(&self) -> Option<Thoughts> {

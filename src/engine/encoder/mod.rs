@@ -33,6 +33,7 @@ pub use stats::EncoderStats;
 
 use super::{
     models::{LoadError, LoadOptions, Source, weights::Weights},
+    process,
     team::Team,
 };
 
@@ -41,8 +42,16 @@ use super::{
 pub fn load(source: &Source, options: LoadOptions) -> Result<EncoderModel, LoadError> {
     let spec = EncoderSpec::read(source)?;
     let team = Team::new(options.threads).map_err(LoadError::Threads)?;
-    let weights = Weights::new(source, blueprint::architecture(source)?, &team, options);
-    let parts = weights::Parts::load(&weights, &spec)?;
+    let read = |team: &Team| {
+        let weights = Weights::new(source, blueprint::architecture(source)?, team, options);
+        weights::Parts::load(&weights, &spec)
+    };
+    let parts = match options.aside {
+        false => read(&team)?,
+        // By a team of its own, as threads that have stepped aside can't come back.
+        true => process::aside(|| read(&Team::new(options.threads).map_err(LoadError::Threads)?))
+            .map_err(LoadError::Threads)??,
+    };
     let mut model = EncoderModel::new(spec, parts, team);
     model.warm_up().map_err(|e| LoadError::Weights { tensor: "warm-up".into(), why: e.0 })?;
     Ok(model)

@@ -203,18 +203,18 @@ impl Layer {
         self.attention_output.forward(crew, &s.attended, Then::Store, &s.added);
         s.x.fill(crew, |row, x| self.attention_norm.forward_sum(x, s.added.row(row)));
 
-        let wide = s.wide.floats();
         match &self.mlp {
-            Mlp::Plain(up) => up.products(crew, &s.x, |row, first, products| {
-                let out = wide.part_mut(row, first..first + products.len());
-                out.copy_from_slice(products);
-                spec.activation.apply(out);
-            }),
+            Mlp::Plain(up) => {
+                up.forward(crew, &s.x, Then::Store, s.wide.floats());
+                // Whole rows at once: the vectors of one are computed while others wait for their exponentials.
+                s.wide.fill(crew, |_, wide| spec.activation.apply(wide));
+            }
             Mlp::Gated(gate_up) => {
-                gate_up.gated(crew, &s.x, wide, |gate, up, out| kernels().silu_mul(gate, up, out));
+                let join = |gate: &[f32], up: &[f32], out: &mut [f32]| kernels().silu_mul(gate, up, out);
+                gate_up.gated(crew, &s.x, s.wide.floats(), join);
+                s.wide.quantise(crew);
             }
         }
-        s.wide.quantise(crew);
         self.down.forward(crew, &s.wide, Then::Store, &s.added);
         s.x.fill(crew, |row, x| self.output_norm.forward_sum(x, s.added.row(row)));
     }

@@ -178,7 +178,7 @@ impl Desk {
                 Ok(Message::Ask { key, source, then }) => self.ask(key, source, then),
                 Ok(Message::Done { key, outcome }) => self.done(key, outcome),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return self.close(),
             }
             self.give_up();
             self.start();
@@ -271,6 +271,12 @@ impl Desk {
                 Err(error) => self.answer(&key, Err(GrammarError::Internal(brief(&error)))),
             }
         }
+    }
+
+    /// The model is gone: nobody could use what is still asked for.
+    fn close(mut self) {
+        let keys: Vec<Arc<str>> = self.asked.keys().cloned().collect();
+        keys.iter().for_each(|key| self.answer(key, Err(GrammarError::Internal("the model has been unloaded".into()))));
     }
 
     fn answer(&mut self, key: &Arc<str>, outcome: Result<Grammar, GrammarError>) {

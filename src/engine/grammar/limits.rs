@@ -30,8 +30,8 @@ pub fn parser() -> ParserLimits {
     ParserLimits {
         max_items_in_row: 2_000,
         initial_lexer_fuel: 1_000_000,
-        step_lexer_fuel: 100_000,
-        step_max_items: 50_000,
+        step_lexer_fuel: 50_000,
+        step_max_items: 20_000,
         max_lexer_states: STATES_MAX,
         max_grammar_size: 100_000,
         precompute_large_lexemes: true,

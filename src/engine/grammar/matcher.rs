@@ -124,3 +124,12 @@ impl Matcher {
         what(&mut self.inner).map_err(|error| brief(&error))
     }
 }
+
+#[cfg(test)]
+impl Matcher {
+    /// Panics where the lexer that others use too is locked.
+    pub fn break_lexer(&mut self) {
+        let broken = self.inner.test_trigger_lexer_error();
+        assert!(broken.is_err());
+    }
+}

@@ -29,7 +29,7 @@ mod matcher;
 mod schema;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;
 mod vocabulary;
 
 use std::fmt;

@@ -5,7 +5,7 @@
 //! and `x-` extensions, may say what they like. Any other name that it does not know is an error, for a misspelt keyword
 //! would be one that is silently ignored.
 
-mod keyword;
+pub mod keyword;
 mod one_of;
 
 use std::collections::HashSet;
@@ -188,8 +188,8 @@ impl<'a> Check<'a> {
     fn constant(&mut self, value: &'a Value) -> Result<(), GrammarError> {
         match value {
             Value::Number(number) => {
-                let exact = number.as_f64().is_some_and(|float| float.abs() <= (1_u64 << 53) as f64);
-                if exact { Ok(()) } else { Err(self.error("numbers beyond 2^53 are not supported")) }
+                let exact = number.as_f64().is_some_and(|float| float.abs() < (1_u64 << 53) as f64);
+                if exact { Ok(()) } else { Err(self.error("numbers from 2^53 on are not supported")) }
             }
             Value::Array(items) => {
                 let mut items = items.iter().enumerate();

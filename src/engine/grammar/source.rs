@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use llguidance::{Matcher, ParserFactory, TokenParser, api::TopLevelGrammar, regex_to_lark};
+use llguidance::{Matcher, ParserFactory, TokenParser, api::TopLevelGrammar, derivre::RegexAst, regex_to_lark};
 
 use super::{
     GrammarError, GrammarSource, json, lark,
     limits::{CHOICES_MAX, SOURCE_BYTES_MAX},
-    schema,
+    schema::{self, keyword},
 };
 use crate::engine::tokenizer::Tokenizer;
 
@@ -66,10 +66,7 @@ fn started(mut parser: TokenParser) -> TokenParser {
 
 /// The Lark grammar of one regular expression.
 fn regex(text: &str) -> Result<String, GrammarError> {
-    let trailing = text.len() - text.trim_end_matches('\\').len();
-    if trailing % 2 == 1 {
-        return Err(GrammarError::invalid("the regular expression ends with a backslash"));
-    }
+    keyword::expression(RegexAst::Regex(text.to_owned())).map_err(GrammarError::invalid)?;
     Ok(match text {
         "" => "start: \"\"".into(),
         text => format!("start: /{}/", regex_to_lark(text, "")),

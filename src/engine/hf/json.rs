@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 use serde_json::{Map, Value};
 
 use super::error::DirectoryError;
+use crate::engine::chat_template::TemplateSources;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Object {
@@ -113,14 +114,10 @@ impl Object {
         self.find(key, "a token", |v| v.as_str().or_else(|| v.get("content")?.as_str()))
     }
 
-    /// `chat_template`: a template, or several of which one is called `default`.
-    pub fn chat_template(&self) -> Result<Option<String>, DirectoryError> {
-        let default = |v: &Value| {
-            let named = v.as_array()?.iter().find(|t| t.get("name").and_then(Value::as_str) == Some("default"))?;
-            named.get("template")?.as_str().map(str::to_owned)
-        };
-        let read = |v: &Value| v.as_str().map(str::to_owned).or_else(|| default(v));
-        self.find("chat_template", "a template, or several with one named \"default\"", read)
+    /// `chat_template`: a template, or several with names, of which one is called `default` or `tool_use`.
+    pub fn chat_template(&self) -> Result<Option<TemplateSources>, DirectoryError> {
+        let expected = "a template, or several with one named \"default\"";
+        self.find("chat_template", expected, TemplateSources::of_json)
     }
 }
 

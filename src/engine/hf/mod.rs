@@ -29,6 +29,7 @@ use safetensors::{Place, Shards};
 use serde_json::{Map, Value};
 
 use super::{
+    chat_template::TemplateSources,
     gguf::{Gguf, GgufWriter, Metadata, Tensor, TensorType},
     layers::PairStyle,
     tokenizer::Tokenizer,
@@ -121,18 +122,18 @@ impl Directory {
         tokenizer::read(&self.path, &self.config)
     }
 
-    /// The source of the chat template, if there is one: `chat_template.jinja`, `chat_template.json`, or in
+    /// The sources of the chat templates, if there are some: `chat_template.jinja`, `chat_template.json`, or in
     /// `tokenizer_config.json`, as transformers looks for it.
-    pub fn chat_template(&self) -> Result<Option<String>, DirectoryError> {
+    pub fn chat_template(&self) -> Result<Option<TemplateSources>, DirectoryError> {
         match fs::read_to_string(self.path.join("chat_template.jinja")) {
-            Ok(source) => return Ok(Some(source)),
+            Ok(source) => return Ok(Some(source.into())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(DirectoryError::invalid("chat_template.jinja", e)),
         }
         for file in ["chat_template.json", "tokenizer_config.json"] {
             let Some(object) = Object::read(&self.path, file, CONFIG_BYTES_MAX)? else { continue };
-            if let Some(source) = object.chat_template()? {
-                return Ok(Some(source));
+            if let Some(sources) = object.chat_template()? {
+                return Ok(Some(sources));
             }
         }
         Ok(None)

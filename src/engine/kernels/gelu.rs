@@ -5,8 +5,8 @@ use super::{
     simd::Simd,
 };
 
-/// A multiple of every tier's lanes. What is left over is computed among padding, as the others are.
-const BLOCK: usize = 16;
+/// Lanes of the widest tier. What is left over is computed among padding, as the others are.
+const LANES_MAX: usize = 16;
 
 /// `erf(x)` for x ≥ 0 is `1 - (a₁t + … + a₅t⁵) e^(-x²)` with `t = 1 / (1 + px)`, to 1.5e-7 (Abramowitz & Stegun, 7.1.26).
 const ERF_P: f32 = 0.327_591_1;
@@ -30,14 +30,18 @@ pub(super) struct Tanh;
 /// The CPU has the features of `S`.
 #[inline(always)]
 pub(super) unsafe fn gelu<S: Simd, F: Form>(values: &mut [f32]) {
-    for values in values.chunks_mut(BLOCK) {
-        let mut block = [0.0; BLOCK];
-        block[..values.len()].copy_from_slice(values);
-        for at in (0..BLOCK).step_by(S::LANES) {
-            // SAFETY: `LANES` divides the block; features by the caller.
-            unsafe { S::store(block.as_mut_ptr().add(at), F::gelu::<S>(S::load(block.as_ptr().add(at)))) };
-        }
-        values.copy_from_slice(&block[..values.len()]);
+    let mut vectors = values.chunks_exact_mut(S::LANES);
+    for vector in &mut vectors {
+        // SAFETY: it has `LANES` values; features by the caller.
+        unsafe { S::store(vector.as_mut_ptr(), F::gelu::<S>(S::load(vector.as_ptr()))) };
+    }
+    let rest = vectors.into_remainder();
+    if !rest.is_empty() {
+        let mut block = [0.0; LANES_MAX];
+        block[..rest.len()].copy_from_slice(rest);
+        // SAFETY: no tier has more lanes; features by the caller.
+        unsafe { S::store(block.as_mut_ptr(), F::gelu::<S>(S::load(block.as_ptr()))) };
+        rest.copy_from_slice(&block[..rest.len()]);
     }
 }
 

@@ -30,11 +30,14 @@ pub use attention::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE};
 use matmul::Matmul;
 pub use sampling::{Mass, Moments, RUN, Spread, exp};
 
+/// (x, added, weight and bias, eps)
+type AddLayerNorm = unsafe fn(&mut [f32], &[f32], [&[f32]; 2], f32);
+
 /// A set of kernels for one kind of CPU.
 pub struct Kernels {
     pub name: &'static str,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    add_layer_norm: unsafe fn(&mut [f32], &[f32], [&[f32]; 2], f32),
+    add_layer_norm: AddLayerNorm,
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     gelu_erf: unsafe fn(&mut [f32]),

@@ -1,8 +1,10 @@
 //! Tests of the whole engine, from submission to the last event.
 
+mod embedding;
 mod reuse;
 mod scores;
 mod stage;
+mod structured;
 
 use std::{sync::atomic::Ordering, thread, time::Duration};
 

@@ -47,6 +47,10 @@ impl Model for StagedModel {
         self.model.spec()
     }
 
+    fn hidden(&self) -> Option<usize> {
+        self.model.hidden()
+    }
+
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         if let Some(permits) = &self.permits {
             // Closed at the end of the test: then steps run freely.
@@ -61,6 +65,7 @@ impl Model for StagedModel {
             match batch.sampled[0].1 {
                 Want::Best => outcome.best[0].logit = f32::NAN,
                 Want::Logits => outcome.logits[..VOCABULARY].fill(f32::NAN),
+                Want::Hidden => outcome.hidden[0] = f32::NAN,
             }
         }
         Ok(())

@@ -47,8 +47,10 @@ struct Scratch {
     gated: Operand,
     /// What is changed before it joins the stream, where that is so: hidden.
     added: Rows,
-    /// The sampled rows alone: hidden.
+    /// The rows that the head reads alone: hidden.
     last: Operand,
+    /// Those that are wanted as they are: hidden.
+    states: Rows,
     best: Vec<Best>,
 }
 
@@ -61,10 +63,12 @@ struct Shared<'a> {
     gated: SharedOperand<'a>,
     added: SharedRows<'a>,
     last: SharedOperand<'a>,
+    states: SharedRows<'a>,
 }
 
 impl Scratch {
-    fn reset(&mut self, parts: &Parts, rows: usize, sampled: usize) {
+    /// For so many rows, of which the head reads `headed`, and `states` are wanted as they are.
+    fn reset(&mut self, parts: &Parts, rows: usize, headed: usize, states: usize) {
         let hidden = parts.norm.width();
         let block = &parts.blocks[0];
         let forms =
@@ -77,7 +81,8 @@ impl Scratch {
         let joins = parts.blocks.iter().flat_map(|b| [&b.attention_join, &b.mlp_join]);
         let changed = joins.into_iter().any(|join| matches!(join, Join::Changed { .. }));
         self.added.reset(if changed { rows } else { 0 }, hidden);
-        self.last.reset(sampled, hidden, parts.embedding.head().forms());
+        self.last.reset(headed, hidden, parts.embedding.head().forms());
+        self.states.reset(states, hidden);
     }
 
     /// # Safety
@@ -93,6 +98,7 @@ impl Scratch {
                 gated: self.gated.share(),
                 added: self.added.share(),
                 last: self.last.share(),
+                states: self.states.share(),
             }
         }
     }
@@ -134,10 +140,16 @@ impl Model for Decoder {
         self.weights
     }
 
+    fn hidden(&self) -> Option<usize> {
+        Some(self.parts.norm.width())
+    }
+
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache, outcome: &mut Outcome) -> Result<(), ForwardError> {
         batch.check(self.parts.spec.vocabulary, cache.blocks())?;
         let Self { parts, team, scratch, kinds, partials, .. } = self;
-        scratch.reset(parts, batch.rows(), batch.sampled.len());
+        let (states, headed): (Vec<(usize, Want)>, _) =
+            batch.sampled.iter().partition(|(_, want)| *want == Want::Hidden);
+        scratch.reset(parts, batch.rows(), headed.len(), states.len());
         let angles: Vec<_> = parts.ropes.iter().map(|rope| rope.angles(&batch.positions)).collect();
         let step = |(kind, partials)| {
             let block: &Block = &parts.blocks[kind];
@@ -148,7 +160,7 @@ impl Model for Decoder {
             let of_kind = steps.iter().find(|(kind, _)| attends_alike(block, &parts.blocks[*kind]));
             &of_kind.expect("every layer is of a kind").1
         };
-        let mut head = Head::new(batch, parts, outcome, std::mem::take(&mut scratch.best));
+        let mut head = Head::new(&headed, batch.choices, parts, outcome, std::mem::take(&mut scratch.best));
         {
             // SAFETY: in each stage below a chunk writes rows, or columns of rows, that are its own, and no stage reads
             // what it writes but for these.
@@ -158,11 +170,14 @@ impl Model for Decoder {
                 for (layer, block) in parts.blocks.iter().enumerate() {
                     block.forward(crew, step_of(block), &cache, layer, &s);
                 }
-                s.last.fill(crew, |i, row| parts.norm.forward_row(s.x.row(batch.sampled[i].0), row));
+                let state = |(row, _): (usize, Want), out: &mut [f32]| parts.norm.forward_row(s.x.row(row), out);
+                crew.stage(states.len(), 1, |range| range.for_each(|i| state(states[i], s.states.row_mut(i))));
+                s.last.fill(crew, |i, row| state(headed[i], row));
                 head.forward(crew, parts.embedding.head(), &s.last);
             });
         }
         scratch.best = head.finish();
+        outcome.hidden.extend_from_slice(scratch.states.values());
         Ok(())
     }
 }

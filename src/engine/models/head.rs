@@ -5,7 +5,7 @@ use super::{
     parts::{Logits, Parts},
 };
 use crate::engine::{
-    batch::{Batch, Want},
+    batch::Want,
     kernels::kernels,
     layers::{Linear, SharedOperand},
     team::{Crew, DisjointMut},
@@ -16,7 +16,8 @@ const PARTS: usize = 64;
 
 /// One step's outcome in the making.
 pub(super) struct Head<'a> {
-    batch: &'a Batch,
+    rows: &'a [(usize, Want)],
+    choices: usize,
     vocabulary: usize,
     logits: Logits,
     outcome: &'a mut Outcome,
@@ -26,7 +27,8 @@ pub(super) struct Head<'a> {
 
 /// The head as the threads of a region share it.
 pub(super) struct SharedHead<'a> {
-    batch: &'a Batch,
+    rows: &'a [(usize, Want)],
+    choices: usize,
     vocabulary: usize,
     /// Of each sampled row: its index among those of its want.
     places: Vec<usize>,
@@ -36,15 +38,21 @@ pub(super) struct SharedHead<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// `best` is memory to be used again.
-    pub fn new(batch: &'a Batch, parts: &Parts, outcome: &'a mut Outcome, mut best: Vec<Best>) -> Self {
+    /// For the sampled `rows` of which logits are wanted, among `choices`; `best` is memory to be used again.
+    pub fn new(
+        rows: &'a [(usize, Want)],
+        choices: usize,
+        parts: &Parts,
+        outcome: &'a mut Outcome,
+        mut best: Vec<Best>,
+    ) -> Self {
         let vocabulary = parts.spec.vocabulary;
-        let full_rows = batch.sampled.iter().filter(|(_, want)| *want == Want::Logits).count();
+        let full_rows = rows.iter().filter(|(_, want)| *want == Want::Logits).count();
         outcome.clear();
         outcome.logits.resize(full_rows * vocabulary, 0.0);
         best.clear();
-        best.resize(PARTS * batch.sampled.len(), Best { token: 0, logit: f32::NEG_INFINITY });
-        Self { batch, vocabulary, logits: parts.logits, outcome, best }
+        best.resize(PARTS * rows.len(), Best { token: 0, logit: f32::NEG_INFINITY });
+        Self { rows, choices, vocabulary, logits: parts.logits, outcome, best }
     }
 
     /// # Safety
@@ -55,14 +63,17 @@ impl<'a> Head<'a> {
             let count = match want {
                 Want::Logits => &mut logits,
                 Want::Best => &mut best,
+                // Not among the head's rows.
+                Want::Hidden => return 0,
             };
             *count += 1;
             *count - 1
         };
         SharedHead {
-            batch: self.batch,
+            rows: self.rows,
+            choices: self.choices,
             vocabulary: self.vocabulary,
-            places: self.batch.sampled.iter().map(|(_, want)| place(*want)).collect(),
+            places: self.rows.iter().map(|(_, want)| place(*want)).collect(),
             change: self.logits,
             logits: DisjointMut::new(&mut self.outcome.logits),
             best: DisjointMut::new(&mut self.best),
@@ -71,8 +82,8 @@ impl<'a> Head<'a> {
 
     /// Puts the best of the parts together; gives the memory back.
     pub fn finish(self) -> Vec<Best> {
-        let rows = self.batch.sampled.len();
-        for (row, (_, want)) in self.batch.sampled.iter().enumerate() {
+        let rows = self.rows.len();
+        for (row, (_, want)) in self.rows.iter().enumerate() {
             if *want == Want::Best {
                 let parts = self.best.iter().skip(row).step_by(rows);
                 let best = parts.copied().reduce(|a, b| if exceeds(b.logit, a.logit) { b } else { a });
@@ -90,8 +101,8 @@ impl<'a> Head<'a> {
 impl SharedHead<'_> {
     /// A stage: the products of the sampled rows with the head.
     pub fn forward(&self, crew: &Crew, head: &Linear, x: &SharedOperand) {
-        let rows = self.batch.sampled.len();
-        head.products_in_parts(crew, x, PARTS, |part, row, first, products| match self.batch.sampled[row].1 {
+        let rows = self.rows.len();
+        head.products_in_parts(crew, x, PARTS, |part, row, first, products| match self.rows[row].1 {
             Want::Logits => {
                 let at = self.places[row] * self.vocabulary + first;
                 // SAFETY: each product is handed out once.
@@ -103,8 +114,9 @@ impl SharedHead<'_> {
                 let at = part * rows + row;
                 // SAFETY: a part is one thread's.
                 let best = unsafe { &mut self.best.range(at..at + 1)[0] };
-                update(best, first, &products[..products.len().min(self.batch.choices.saturating_sub(first))]);
+                update(best, first, &products[..products.len().min(self.choices.saturating_sub(first))]);
             }
+            Want::Hidden => {}
         });
     }
 }

@@ -70,10 +70,13 @@ pub struct Outcome {
     pub logits: Vec<f32>,
     /// Of the rows with [`Want::Best`](super::batch::Want), in their order.
     pub best: Vec<Best>,
+    /// Of the rows with [`Want::Hidden`](super::batch::Want), in their order: shape (rows, hidden), row-major.
+    pub hidden: Vec<f32>,
 }
 
 impl Outcome {
     pub fn clear(&mut self) {
+        self.hidden.clear();
         self.logits.clear();
         self.best.clear();
     }
@@ -98,6 +101,11 @@ pub trait Model: Send {
 
     /// Sequences that it is fast with side by side; any number if `None`.
     fn width_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// Values of a row's vector, if it gives them for [`Want::Hidden`](super::batch::Want).
+    fn hidden(&self) -> Option<usize> {
         None
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Architecture, LoadError};
 use crate::engine::{
-    chat_template::ChatTemplate,
+    chat_template::{ChatTemplate, TemplateSources},
     gguf::{Gguf, Metadata, Tensor},
     hf::Directory,
     layers::PairStyle,
@@ -84,11 +84,16 @@ impl Source {
 
     /// The chat template that comes with the model, if there is one; `tokenizer` spells its special tokens.
     pub fn chat_template(&self, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, LoadError> {
-        let source = match self {
-            Self::Gguf(gguf) => gguf.metadata().find::<&str>("tokenizer.chat_template")?.map(str::to_owned),
+        let sources = match self {
+            Self::Gguf(gguf) => {
+                let named = |key: &str| Ok::<_, LoadError>(gguf.metadata().find::<&str>(key)?.map(str::to_owned));
+                let tool_use = named("tokenizer.chat_template.tool_use")?;
+                let default = named("tokenizer.chat_template")?.or_else(|| tool_use.clone());
+                default.map(|default| TemplateSources { default, tool_use })
+            }
             Self::Directory(directory) => directory.chat_template()?,
         };
-        Ok(source.map(|source| ChatTemplate::for_tokenizer(&source, tokenizer)).transpose()?)
+        Ok(sources.map(|sources| ChatTemplate::for_tokenizer(sources, tokenizer)).transpose()?)
     }
 
     /// How rotary pairs lie in the weights of the llama family: GGUF permutes them so that neighbours are turned

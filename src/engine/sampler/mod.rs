@@ -198,10 +198,11 @@ impl Sampler {
                 Filter::Typical => left.keep_most_typical(params.typical_p)?,
                 Filter::TopP => left.keep_most_likely(params.top_p)?,
                 Filter::MinP => filters::min_p(&mut left, params.min_p)?,
-                Filter::Xtc => match params.xtc {
-                    Some(xtc) => filters::xtc(&mut left, xtc, ask.seed, ask.tokens.len() as u64)?,
-                    None => {}
-                },
+                Filter::Xtc => {
+                    if let Some(xtc) = params.xtc {
+                        filters::xtc(&mut left, xtc, ask.seed, ask.tokens.len() as u64)?;
+                    }
+                }
                 Filter::Temperature => filters::temperature(&mut left, params)?,
             }
         }

@@ -263,6 +263,26 @@ fn wrong_guesses_are_not_made_for_long() {
 }
 
 #[test]
+fn what_is_foretold_is_drafted_once() {
+    let draft = |draft_max: usize, row_us: u64| {
+        let mut scheduler = scheduler(1000, EngineConfig { draft_max, ..Default::default() });
+        let speculation = (draft_max > 0).then(|| crate::engine::speculation::Speculation::new(&[]));
+        scheduler.submit(Sequence { speculation, ..sequence(1, 2, 500) }).unwrap();
+        for _ in 0..5 {
+            compute(&mut scheduler, |step| Duration::from_micros(8_000 + row_us * step.rows() as u64));
+        }
+        scheduler.foretell(SeqId(1), || (100..140).collect());
+        let foretold = compute(&mut scheduler, |_| Duration::from_millis(8));
+        let later = scheduler.plan(Instant::now());
+        assert!(later.chunks[0].draft.iter().all(|&token| token == 7), "it has not come true");
+        foretold.chunks[0].draft.clone()
+    };
+    // More than is ever guessed, for it is known; but others do not wait for all of it.
+    assert_eq!(draft(7, 100), (100..115).collect::<Vec<u32>>());
+    assert!(draft(0, 100).is_empty());
+}
+
+#[test]
 fn a_timeout_ends_a_request_in_any_state() {
     let now = Instant::now();
     let mut scheduler = scheduler(100, EngineConfig { running_max: 1, ..Default::default() });

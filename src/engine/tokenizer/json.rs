@@ -18,6 +18,7 @@ use super::{
     bpe::{Bpe, merge_of_line},
     end_tokens,
     error::TokenizerError,
+    middle::FillInMiddle,
     special::{SpecialTokens, Strip},
     split::{Cut, Splitter, Unit},
     vocabulary::{Kind, Spelling, Vocabulary, spelled_byte},
@@ -143,8 +144,10 @@ impl Tokenizer {
         let strips: HashMap<u32, Strip> =
             file.added_tokens.iter().filter(|a| a.lstrip || a.rstrip).map(strip).collect();
         let known = |id: &u32| (*id as usize) < tokens.len();
+        let special = SpecialTokens::new(&vocabulary, &strips)?;
         Ok(Self {
-            special: SpecialTokens::new(&vocabulary, &strips)?,
+            fill_in_middle: FillInMiddle::find(&vocabulary, &special, [None; 3]),
+            special,
             end_tokens: end_tokens(&vocabulary, named.ends.iter().copied().filter(known).chain(eos)),
             vocabulary,
             leading_space,

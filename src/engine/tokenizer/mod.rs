@@ -8,9 +8,11 @@
 //! token; decoding joins the bytes that [`Tokenizer::token_bytes`] gives for each token.
 
 mod bpe;
+mod ends;
 mod error;
 mod json;
 mod merge;
+mod middle;
 mod sentencepiece;
 mod special;
 mod split;
@@ -21,9 +23,11 @@ mod wordpiece;
 use std::{borrow::Cow, collections::HashMap};
 
 use bpe::{Bpe, merge_of_line};
+use ends::{Ends, end_tokens, is_usual_end};
 pub use error::TokenizerError;
 pub(in crate::engine) use json::NamedTokens;
 use merge::Merger;
+pub use middle::FillInMiddle;
 use sentencepiece::{SPACE, SentencePiece};
 use special::{Part, SpecialTokens};
 use split::{Rules, Splitter, Unit};
@@ -40,31 +44,6 @@ use super::gguf::Metadata;
 /// What is merged at once is at most so long, which bounds memory. No real piece is longer; SentencePiece, which has no
 /// pieces, is cut once in so many bytes.
 const PIECE_BYTES_MAX: usize = 1 << 20;
-
-/// Tokens that end a generation, by their usual names, beside those the file names.
-const END_TOKENS: [&str; 21] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "</s>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-    "<eos>",
-    "<turn|>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-];
 
 /// Whether the model's own tokens around a text are added: BOS before it, EOS or SEP after it, as the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +76,7 @@ pub struct Tokenizer {
     between: Vec<u32>,
     end_tokens: Vec<u32>,
     leading_space: bool,
+    fill_in_middle: Option<FillInMiddle>,
 }
 
 #[derive(Debug)]
@@ -158,9 +138,8 @@ impl Tokenizer {
         };
 
         let ends = Ends::read(metadata)?;
-        let vocabulary = Vocabulary::read(metadata, spelling, |id, name| {
-            ends.named.contains(&id) || END_TOKENS.iter().any(|end| end.as_bytes() == name)
-        })?;
+        let vocabulary =
+            Vocabulary::read(metadata, spelling, |id, name| ends.named.contains(&id) || is_usual_end(name))?;
         let known = |id: Option<u32>| id.filter(|&id| (id as usize) < vocabulary.len());
         let bos = known(ends.bos);
         let eos = known(ends.eos);
@@ -176,8 +155,10 @@ impl Tokenizer {
         let last = if matches!(kind, Encoder::WordPiece(_)) { separator.or(eos) } else { eos };
 
         let end_tokens = end_tokens(&vocabulary, ends.ending.iter().copied().filter_map(|id| known(Some(id))));
+        let special = SpecialTokens::new(&vocabulary, &HashMap::new())?;
         Ok(Self {
-            special: SpecialTokens::new(&vocabulary, &HashMap::new())?,
+            fill_in_middle: FillInMiddle::find(&vocabulary, &special, FillInMiddle::named(metadata)?),
+            special,
             leading_space: match &kind {
                 Encoder::Bpe { .. } => false,
                 Encoder::SentencePiece { space_prefix, .. } => *space_prefix,
@@ -347,15 +328,6 @@ impl Encoder {
     }
 }
 
-/// Those that are `named`, and those with the usual names, ascending.
-fn end_tokens(vocabulary: &Vocabulary, named: impl Iterator<Item = u32>) -> Vec<u32> {
-    let usual = |id: &u32| END_TOKENS.iter().any(|end| end.as_bytes() == vocabulary.bytes(*id));
-    let mut tokens: Vec<u32> = named.chain((0..vocabulary.len() as u32).filter(usual)).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
-    tokens
-}
-
 /// Where a part between special tokens stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -376,30 +348,6 @@ fn composed(text: &str) -> Cow<'_, str> {
     match NFC.normalize(&mut normalized) {
         Ok(()) => normalized.get().to_owned().into(),
         Err(_) => text.into(),
-    }
-}
-
-/// The special tokens that a file names by id.
-struct Ends {
-    bos: Option<u32>,
-    eos: Option<u32>,
-    /// Those after which generation ends.
-    ending: Vec<u32>,
-    /// All of them: control tokens, whatever `token_type` says.
-    named: Vec<u32>,
-}
-
-impl Ends {
-    fn read(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        let find = |name: &str| metadata.find::<u32>(&format!("tokenizer.ggml.{name}_token_id"));
-        let bos = match find("bos")? {
-            Some(id) => Some(id),
-            None => find("cls")?,
-        };
-        let eos = find("eos")?;
-        let ending: Vec<u32> = [eos, find("eot")?, find("eom")?].into_iter().flatten().collect();
-        let named = ending.iter().copied().chain(bos).collect();
-        Ok(Self { bos, eos, ending, named })
     }
 }
 

@@ -1,7 +1,10 @@
 """Makes the expected prompts of the chat template tests with Python's Jinja2, set up as transformers sets it up.
 
-    pip install jinja2
+    pip install jinja2==3.1.6
     python render.py [FOLDER_WITH_MODEL_TEMPLATES]
+
+Renders each conversation of conversations.json with each template, and writes TEMPLATE.json: for each conversation the
+prompt, {"refused": why} where the template raised an exception, or {"failed": why} where Python did.
 """
 import json
 import pathlib
@@ -10,6 +13,8 @@ import sys
 import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+assert jinja2.__version__ == "3.1.6", "the expected prompts are Jinja2 3.1.6's"
 
 
 class Generation(Extension):
@@ -23,8 +28,18 @@ class Generation(Extension):
         return jinja2.nodes.Scope(body, lineno=line)
 
 
+class Refused(Exception):
+    pass
+
+
 def raise_exception(message):
-    raise jinja2.exceptions.TemplateError(message)
+    raise Refused(message)
+
+
+def strftime_now(format):
+    from datetime import datetime
+
+    return datetime.now().strftime(format)
 
 
 def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -34,63 +49,28 @@ def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=Fa
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
 env.filters["tojson"] = tojson
 env.globals["raise_exception"] = raise_exception
-
-tool = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Weather in a place: <b>now</b> & soon, it's good",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-talk = [
-    {"role": "system", "content": " Be brief.\n"},
-    {"role": "user", "content": "Grüße! <b>1 < 2</b> & it's \"ok\"  "},
-    {"role": "assistant", "content": "<think>\nhm\n</think>\n\nYes."},
-    {"role": "user", "content": "Why?"},
-]
-call = [
-    {"role": "user", "content": "Weather in Oslo?"},
-    {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Oslo", "n": [1, 2.5, None, True]}}}],
-    },
-    {"role": "tool", "content": "{\"celsius\": 21}"},
-]
-cases = [
-    (talk, True, {}),
-    (talk, False, {}),
-    (talk[1:2], True, {"enable_thinking": False}),
-    (talk, True, {"tools": [tool], "enable_thinking": True}),
-    (call, True, {"tools": [tool]}),
-    (talk[1:], True, {"extras": {"x": "é", "list": [], "deep": {"a": [1, {}]}}}),
-    (talk[2:], True, {}),
-]
+env.globals["strftime_now"] = strftime_now
 
 
-def render(source, messages, add_generation_prompt, extra):
+def render(template, case):
     try:
-        return {
-            "expected": env.from_string(source).render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                bos_token="<s>",
-                eos_token="</s>",
-                **extra,
-            )
-        }
-    except jinja2.exceptions.TemplateError as e:
+        return template.render(
+            messages=case["messages"],
+            add_generation_prompt=case["add_generation_prompt"],
+            bos_token="<s>",
+            eos_token="</s>",
+            **case.get("extra", {}),
+        )
+    except Refused as e:
         return {"refused": str(e)}
+    except Exception as e:
+        return {"failed": f"{type(e).__name__}: {e}"}
 
 
 here = pathlib.Path(__file__).parent
+cases = json.loads((here / "conversations.json").read_text())
 for folder in [here, *map(pathlib.Path, sys.argv[1:])]:
     for path in sorted(folder.glob("*.jinja")):
-        rows = []
-        for messages, prompt, extra in cases:
-            extra = {"date_string": "26 Jul 2024", **extra}
-            row = {"messages": messages, "add_generation_prompt": prompt, "extra": extra}
-            rows.append(row | render(path.read_text(), messages, prompt, extra))
-        text = json.dumps(rows, ensure_ascii=False, indent=1)
-        (here / (path.stem + ".json")).write_text(text + "\n")
+        template = env.from_string(path.read_text())
+        prompts = [render(template, case) for case in cases]
+        (here / (path.stem + ".json")).write_text(json.dumps(prompts, ensure_ascii=False, indent=1) + "\n")

@@ -122,8 +122,11 @@ fn written(row: usize, calls: &[(&str, &str)]) -> String {
     format!("{before}{}{behind}", calls.join(between))
 }
 
+/// Text, calls behind it, and whether a grammar allows them.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+
 #[track_caller]
-fn check(choice: &ToolChoice, strict: bool, parallel: bool, cases: &[(&str, &[(&str, &str)], bool)]) {
+fn check(choice: &ToolChoice, strict: bool, parallel: bool, cases: &[Case]) {
     for (row, (calls, special, ..)) in DIALECTS.into_iter().enumerate() {
         let dialect = dialect(calls, special);
         let grammar = dialect.tool_grammar(&tools(strict), choice, parallel).unwrap();

@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::TOOL_CALLS, *};
 
 const THINK: Option<Thoughts> = Some(Thoughts { open: "<think>", close: "</think>" });
 

@@ -71,8 +71,8 @@ const FORMATS: [&str; 11] =
 /// Repetitions of more than this take too much to count.
 const COUNT_MAX: u64 = 100_000;
 
-/// Digits of a divisor that can be divided by while writing: `multipleOf` is matched by remainders.
-const STEP_MAX: f64 = 10_000.0;
+/// `multipleOf` is matched by remainders, a state each.
+const STEP_MAX: f64 = 1_000.0;
 
 fn types(value: &Value) -> Result<(), String> {
     let known = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
@@ -113,10 +113,14 @@ fn step(value: &Value) -> Result<(), String> {
     }
 }
 
-/// A regular expression that can be matched from left to right, without looking ahead or back.
+/// The regular expression of a keyword, which may match anywhere in a text.
 pub fn pattern(text: &str) -> Result<(), String> {
-    let expression = RegexAst::SearchRegex(regex_to_lark(text, "dw"));
-    // Only its first line says what is wrong; the others draw arrows.
+    expression(RegexAst::SearchRegex(regex_to_lark(text, "dw")))
+}
+
+/// An expression that can be matched from left to right, without looking ahead or back.
+pub fn expression(expression: RegexAst) -> Result<(), String> {
+    // Only the last line says what is wrong; the others draw arrows.
     RegexBuilder::new().mk(&expression).map(drop).map_err(|error| {
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");

@@ -210,6 +210,7 @@ impl Model for Compat {
             match want {
                 Want::Logits => outcome.logits.extend(logits),
                 Want::Best => outcome.best.push(best(&logits[..batch.choices.min(logits.len())])),
+                Want::Hidden => return Err(ForwardError("candle-transformers gives logits only".into())),
             }
         }
         Ok(())
