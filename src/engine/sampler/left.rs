@@ -34,13 +34,6 @@ pub struct Space {
     candidates: Vec<Candidate>,
 }
 
-impl Space {
-    /// Memory for the largest logit of each run.
-    pub fn maxima(&mut self) -> &mut Vec<f32> {
-        &mut self.maxima
-    }
-}
-
 /// A distribution in a few numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Whole {

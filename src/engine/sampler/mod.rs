@@ -1,17 +1,13 @@
 //! Chooses the next token from a row of logits, without sorting the vocabulary.
 //!
-//! Every filter is a `Cut` in the ranking of tokens (higher logit first, of equal ones the lower id): it names the last
-//! token that is kept. One pass finds the largest logit of each run of the `Row`; from then on only runs are looked into
-//! that may hold something. Top-k and min-p choose the `Survivors`, usually few; only these are weighed, and among them
-//! top-p cuts once more and the draw goes through them by id. Where many are left, as top-p alone leaves them of a flat
-//! row, they are a `Crowd` that is never listed: a few passes over the row do the same.
-//!
 //! ```text
-//! bias ─▶ penalties ─▶ DRY ─▶ (temperature 0: arg-max) ─▶ temperature ─▶ top-k ─▶ min-p ─▶ top-p ─▶ draw
+//!                                                            ┌─▶ temperature ─▶ top-k ─▶ min-p ─▶ top-p ─▶ draw   (usual)
+//! bias ─▶ penalties ─▶ DRY ─▶ (temperature 0: arg-max) ──────┼─▶ any filters in any order ─▶ draw               (filters)
+//!                                                            └─▶ temperature ─▶ mirostat                       (mirostat)
 //! ```
 //!
-//! That is the usual order. Other filters and other orders work one by one on what is `Left`, which is the row until one of
-//! them makes it a list (`filters`, `mirostat`).
+//! The usual filters are a fast path over the `Row` (`usual`). Others, and other orders, work one by one on what is `Left`,
+//! which is the row until one of them makes it a list.
 //!
 //! The draw depends on nothing but logits, parameters, the tokens so far and the seed: a sequence gets the same tokens in
 //! any batch and after any preemption. Mirostat alone carries something from token to token, in the sequence's [`Memory`]:
@@ -33,6 +29,7 @@ mod row;
 mod survivors;
 #[cfg(test)]
 mod textbook;
+mod usual;
 
 use super::{
     batch::Want,
@@ -41,16 +38,12 @@ use super::{
 };
 use chance::uniform;
 pub use check::check;
-use crowd::Crowd;
 use dry::Repetitions;
 use left::{Left, Space};
 use logprobs::Likelihoods;
 use penalties::Tally;
 use row::Row;
-use survivors::Survivors;
-
-/// Tokens in more runs than these are a crowd.
-const RUNS_OF_FEW: usize = 192;
+use usual::Usual;
 
 /// The row holds no choice: NaN or infinity among its logits, or every token excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,45 +105,6 @@ pub struct Memory {
     surprise_max: Option<f64>,
 }
 
-/// Temperature, top-k, min-p and top-p in this order, as far as they are there; the others' neutral values.
-struct Usual {
-    temperature: f32,
-    top_k: usize,
-    min_p: f32,
-    top_p: f32,
-}
-
-impl Usual {
-    /// `None`: there are other filters, or they come in another order.
-    fn of(params: &SamplingParams) -> Option<Self> {
-        if params.dynamic_temperature.is_some() {
-            return None;
-        }
-        let mut usual = Self { temperature: 1.0, top_k: 0, min_p: 0.0, top_p: 1.0 };
-        let mut last = 0;
-        for filter in params.filters().skip_while(|filter| is_edit(*filter)) {
-            let place = match filter {
-                Filter::Temperature => 1,
-                Filter::TopK => 2,
-                Filter::MinP => 3,
-                Filter::TopP => 4,
-                _ => return None,
-            };
-            if place < last {
-                return None;
-            }
-            last = place;
-            match filter {
-                Filter::Temperature => usual.temperature = params.temperature,
-                Filter::TopK => usual.top_k = params.top_k as usize,
-                Filter::MinP => usual.min_p = params.min_p,
-                _ => usual.top_p = params.top_p,
-            }
-        }
-        Some(usual)
-    }
-}
-
 /// A token in the ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
@@ -188,10 +142,7 @@ pub struct Sampler {
     /// Ids from here up are padding of the model's output and are never chosen.
     vocabulary: usize,
     space: Space,
-    runs: Vec<f32>,
-    candidates: Vec<Candidate>,
-    survivors: Survivors,
-    crowd: Crowd,
+    usual: usual::Space,
     tally: Tally,
     repetitions: Repetitions,
     likelihoods: Likelihoods,
@@ -203,10 +154,7 @@ impl Sampler {
         Self {
             vocabulary,
             space: Space::default(),
-            runs: Vec::new(),
-            candidates: Vec::new(),
-            survivors: Survivors::default(),
-            crowd: Crowd::default(),
+            usual: usual::Space::default(),
             tally: Tally::default(),
             repetitions: Repetitions::default(),
             likelihoods: Likelihoods::default(),
@@ -239,7 +187,8 @@ impl Sampler {
             return mirostat::draw(&mut left, mirostat, vocabulary, chance, memory);
         }
         if let Some(usual) = Usual::of(params) {
-            return self.draw_usual(&logits[..vocabulary], &usual, chance);
+            let (row, maxima) = left.into_row();
+            return Ok(usual.draw(&Row::new(row, maxima).ok_or(BadLogits)?, chance, &mut self.usual));
         }
         for filter in params.filters().skip(first) {
             match filter {
@@ -273,36 +222,6 @@ impl Sampler {
     pub fn logprobs(&self, token: u32) -> TokenLogprobs {
         self.likelihoods.of(token)
     }
-
-    /// Filters in the usual order, and the draw.
-    fn draw_usual(&mut self, row: &[f32], usual: &Usual, chance: f64) -> Result<u32, BadLogits> {
-        let Self { space, runs, candidates, survivors, crowd, .. } = self;
-        let row = Row::new(row, space.maxima()).ok_or(BadLogits)?;
-        let inverse = inverse(usual.temperature);
-        let keeps_all = usual.top_p >= 1.0;
-        let cut = top_k(&row, usual.top_k, runs, candidates).stricter(min_p(row.max, usual));
-        // Without another cut top-p makes one that is not too strict, and takes its share of all there is.
-        let (cut, total) = match (cut == Cut::NOTHING, keeps_all) {
-            (true, true) => return Ok(row.draw(inverse, chance, runs)),
-            (true, false) => {
-                row.run_weights(inverse, runs);
-                let total = runs.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-                (Cut::at(least_for(total, &row, usual)), Some(total))
-            }
-            (false, _) => (cut, None),
-        };
-        let wanted = |all: f64| f64::from(usual.top_p) * total.unwrap_or(all);
-        let chosen = if row.runs_from(cut.logit) > RUNS_OF_FEW {
-            crowd.collect(&row, cut, inverse);
-            let cut = if keeps_all { Cut::NOTHING } else { crowd.top_p(&row, wanted(crowd.weight(&row))) };
-            crowd.draw(&row, cut, chance)
-        } else {
-            survivors.collect(&row, cut, inverse);
-            let cut = if keeps_all { Cut::NOTHING } else { survivors.top_p(wanted(survivors.weight())) };
-            survivors.draw(cut, chance)
-        };
-        Ok(chosen.unwrap_or_else(|| row.best()))
-    }
 }
 
 /// Penalties or DRY.
@@ -318,38 +237,4 @@ fn edit(
         Some(dry) if filter == Filter::Dry => repetitions.penalise(left, tally, vocabulary, dry, ask),
         _ => penalties::penalise(left, tally, vocabulary, ask),
     }
-}
-
-/// By what distances to the best logit are multiplied; finite, so that the best's own stays zero.
-fn inverse(temperature: f32) -> f32 {
-    temperature.recip().min(f32::MAX)
-}
-
-/// The `k`-th token.
-fn top_k(row: &Row, k: usize, scratch: &mut Vec<f32>, candidates: &mut Vec<Candidate>) -> Cut {
-    if k == 0 || k >= row.logits.len() {
-        return Cut::NOTHING;
-    }
-    candidates.clear();
-    candidates.extend(row.from(row.bound(k, scratch)).filter(|token| token.logit > f32::NEG_INFINITY));
-    // Fewer than k: the others are excluded anyhow.
-    if candidates.len() < k {
-        return Cut::NOTHING;
-    }
-    *candidates.select_nth_unstable_by(k - 1, Candidate::rank).1
-}
-
-/// Tokens with `min_p` of the best token's probability.
-fn min_p(max: f32, usual: &Usual) -> Cut {
-    if usual.min_p > 0.0 { Cut::at((max + usual.temperature * usual.min_p.ln()).min(max)) } else { Cut::NOTHING }
-}
-
-/// A logit so low that all tokens below it, were they as many as there are and all as likely as it, would not weigh what
-/// top-p leaves out of `total`: so none of them is among those it keeps.
-fn least_for(total: f64, row: &Row, usual: &Usual) -> f32 {
-    // A tenth less, for what rounding may add.
-    let left_out = 0.9 * (1.0 - f64::from(usual.top_p)) * total;
-    // Farther away nothing weighs anything.
-    let distance = (row.logits.len() as f64 / left_out).ln().clamp(0.0, 88.0) as f32;
-    row.max - distance * usual.temperature
 }

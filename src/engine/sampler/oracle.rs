@@ -1,6 +1,6 @@
 //! The sampler as the textbook has it, by sorting the whole vocabulary, and the tests that hold the fast one to it.
 
-use super::*;
+use super::{usual::inverse, *};
 use crate::engine::fake::Rng;
 
 /// Tokens without text.
